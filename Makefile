@@ -1,0 +1,46 @@
+# make demo and make test are all that a newcomer needs; make check is what CI runs.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# The race detector needs a C compiler; without one the tests run all the same.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+LINT_VERSION := v2.15.0
+LINT := .cache/golangci-lint-$(LINT_VERSION)/golangci-lint
+
+.PHONY: build demo test bench lint fmt generate tidy vet check clean
+
+build: ## the binary, bin/tokenreeve
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tokenreeve .
+
+demo: build ## the whole job against simulated vendors
+	./bin/tokenreeve demo
+
+test: ## all tests, with the race detector
+	go test $(RACE) -shuffle=on ./...
+
+bench: ## how fast and how small, each as a ratio against a bare server
+	go test -run '^$$' -bench . -benchmem ./...
+
+generate: ## schemas, golden files and generated parts of documents
+	go generate ./...
+
+fmt: $(LINT) ## format the code
+	$(LINT) fmt
+
+lint: $(LINT) ## import rules and everything else that a tool can judge
+	$(LINT) run
+
+vet:
+	go vet ./...
+
+tidy: ## fails where go.mod or go.sum would change
+	go mod tidy -diff
+
+check: ## everything that CI checks
+	./.ci/run
+
+clean:
+	rm -rf bin .cache
+
+$(LINT):
+	GOBIN='$(abspath $(dir $(LINT)))' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)

@@ -1,0 +1,25 @@
+package auth
+
+import "context"
+
+// Principal is who calls.
+type Principal struct {
+	// Name tells callers apart: confirm codes, cursors and sessions belong to it.
+	Name string
+}
+
+// Local returns the principal of stdio: the user who started the server.
+func Local() Principal { return Principal{Name: "local"} }
+
+type principalKey struct{}
+
+// WithPrincipal returns a context that carries p.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// PrincipalFrom returns the principal that ctx carries, and false where there is none.
+func PrincipalFrom(ctx context.Context) (Principal, bool) {
+	p, ok := ctx.Value(principalKey{}).(Principal)
+	return p, ok
+}

@@ -1,0 +1,129 @@
+// Package cli is the command line, one file a command.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+
+	"github.com/tokenreeve/tokenreeve/internal/config"
+)
+
+// Streams are the process's standard streams.
+type Streams struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// app is what every command shares.
+type app struct {
+	version string
+	streams Streams
+	flags   flags
+}
+
+// flags are those of every command.
+type flags struct {
+	configFile string
+	stateDir   string
+	readOnly   bool
+	logLevel   string
+	logFormat  string
+	demo       bool
+}
+
+// errToldAlready ends a command with exit code 1 after it said why.
+var errToldAlready = errors.New("failed")
+
+// Run carries out the command line and returns the exit code.
+func Run(ctx context.Context, version string, args []string, streams Streams) int {
+	a := &app{version: version, streams: streams}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case !errors.Is(err, errToldAlready):
+		fmt.Fprintln(streams.Err, "tokenreeve:", err)
+	}
+	return 1
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "tokenreeve",
+		Short: "An MCP server that administers API tokens at Atlassian Cloud, LaunchDarkly and Mailtrap",
+		Long: "Without a command, tokenreeve serves one MCP client over stdio.\n\n" +
+			"Secrets of new tokens go to a sink, never to the client. Changes to existing tokens\n" +
+			"show their targets first and act only on the confirm code of that preview.",
+		Args:              cobra.NoArgs,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serveStdio(cmd) },
+	}
+	f := root.PersistentFlags()
+	f.StringVar(&a.flags.configFile, "config", "", "configuration file (default: TOKENREEVE_CONFIG, else tokenreeve/config.json in the user's configuration directory)")
+	f.StringVar(&a.flags.stateDir, "state-dir", "", "directory of keys and default secrets (default: tokenreeve in the user's state directory)")
+	f.BoolVar(&a.flags.readOnly, "read-only", false, "offer only the tools that change nothing")
+	f.StringVar(&a.flags.logLevel, "log-level", "", "debug, info, warn or error (default info)")
+	f.StringVar(&a.flags.logFormat, "log-format", "", "text or json (default text)")
+	f.BoolVar(&a.flags.demo, "demo", false, "use the embedded sandbox instead of any configuration")
+	root.AddCommand(
+		a.serveCommand(),
+		a.callCommand(),
+		a.toolsCommand(),
+		a.demoCommand(),
+		a.sandboxCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// configuration reads the configuration as the flags say.
+func (a *app) configuration(cmd *cobra.Command, stdio bool) (config.Config, error) {
+	options := config.Options{
+		ConfigFile: a.flags.configFile, StateDir: a.flags.stateDir,
+		LogLevel: a.flags.logLevel, LogFormat: a.flags.logFormat, Stdio: stdio,
+	}
+	if cmd.Flags().Changed("read-only") {
+		options.ReadOnly = &a.flags.readOnly
+	}
+	return config.Load(options)
+}
+
+// logger writes to standard error: standard output belongs to the protocol.
+func (a *app) logger(c config.Log) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.streams.Err, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(tint.NewHandler(a.streams.Err, &tint.Options{
+		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err),
+	}))
+}
+
+// isTerminal reports whether the stream is a character device.
+func isTerminal(stream any) bool {
+	file, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

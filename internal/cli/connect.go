@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/config"
+	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/privatefile"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/providers"
+	"github.com/tokenreeve/tokenreeve/providers/atlassian"
+	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
+	"github.com/tokenreeve/tokenreeve/providers/mailtrap"
+	"github.com/tokenreeve/tokenreeve/providers/transport"
+	"github.com/tokenreeve/tokenreeve/tools"
+)
+
+// vendor makes the provider of one connection.
+type vendor func(hc *http.Client, c config.Connection, o transport.Options) (providers.Provider, error)
+
+// vendors is the list of providers: a new vendor is one line here.
+func vendors() map[string]vendor {
+	return map[string]vendor{
+		config.Atlassian:    newAtlassian,
+		config.LaunchDarkly: newLaunchDarkly,
+		config.Mailtrap:     newMailtrap,
+	}
+}
+
+func newAtlassian(hc *http.Client, c config.Connection, o transport.Options) (providers.Provider, error) {
+	credential, err := auth.New(c.Credential)
+	if err != nil {
+		return nil, err
+	}
+	settings := atlassian.Config{
+		BaseURL: c.BaseURL, OrgID: c.OrgID, Credential: credential, VendorFilters: c.VendorFilters, PageSize: c.PageSize,
+	}
+	if !c.UserManagementCredential.IsZero() {
+		if settings.UserManagementCredential, err = auth.New(c.UserManagementCredential); err != nil {
+			return nil, err
+		}
+	}
+	return atlassian.New(hc, settings, o)
+}
+
+func newLaunchDarkly(hc *http.Client, c config.Connection, o transport.Options) (providers.Provider, error) {
+	credential, err := auth.New(c.Credential)
+	if err != nil {
+		return nil, err
+	}
+	return launchdarkly.New(hc, launchdarkly.Config{BaseURL: c.BaseURL, Credential: credential, PageSize: c.PageSize}, o)
+}
+
+func newMailtrap(hc *http.Client, c config.Connection, o transport.Options) (providers.Provider, error) {
+	credential, err := auth.New(c.Credential)
+	if err != nil {
+		return nil, err
+	}
+	return mailtrap.New(hc, mailtrap.Config{
+		BaseURL: c.BaseURL, AccountID: c.AccountID, Credential: credential, PathFamily: c.PathFamily, ResourceWords: c.ResourceWords,
+	}, o)
+}
+
+// environment builds what the tools work with. It sends nothing and reads no
+// credential.
+func (a *app) environment(c config.Config, log *slog.Logger) (*tools.Env, error) {
+	options := transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: c.CAFile, Timeout: c.Timeout, Reserve: c.RateReserve}
+	hc, err := transport.New(options)
+	if err != nil {
+		return nil, err
+	}
+	var connections []*tools.Connection
+	var plain []*providers.Connection
+	var problems []error
+	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
+		settings := c.Connections[name]
+		provider, err := vendors()[settings.Provider](hc, settings, options)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("connections.%s: %w", name, err))
+			continue
+		}
+		connection := &providers.Connection{Name: name, Provider: provider}
+		plain = append(plain, connection)
+		connections = append(connections, &tools.Connection{
+			Connection: connection, Policy: policyOf(name, settings),
+			Sink: cmp.Or(settings.Sink, c.DefaultSink), OrgWideRevoke: settings.OrgWideRevoke,
+		})
+	}
+	sinks, err := sinksOf(c)
+	if err := errors.Join(append(problems, err)...); err != nil {
+		return nil, err
+	}
+	keys := stateKeys(c.StateDir)
+	return &tools.Env{
+		Registry: providers.NewRegistry(plain...), Connections: connections,
+		Confirm: confirm.NewStore(time.Now), Cursors: tools.NewCursors(keys("cursor.key")),
+		Sinks: sinks, FingerprintKey: keys("fingerprint.key"),
+		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, Work: tools.NewTracker(),
+	}, nil
+}
+
+func policyOf(name string, c config.Connection) policy.Policy {
+	return policy.Policy{
+		Connection: name, Allow: c.Allow, Protect: policy.Protect(c.Protect), MaxTargets: c.Limits.TargetsPerPreview,
+	}
+}
+
+func sinksOf(c config.Config) (map[string]sink.Sink, error) {
+	sinks := map[string]sink.Sink{}
+	for name, settings := range c.Sinks {
+		file, err := sink.NewFile(name, settings.Directory)
+		if err != nil {
+			return nil, fmt.Errorf("sinks.%s: %w", name, err)
+		}
+		sinks[name] = file
+	}
+	return sinks, nil
+}
+
+// stateKeys reads keys from the state directory, which is made at the first need.
+func stateKeys(dir string) func(name string) func(size int) ([]byte, error) {
+	var mu sync.Mutex
+	return func(name string) func(size int) ([]byte, error) {
+		return func(size int) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err := privatefile.EnsureDir(dir); err != nil {
+				return nil, err
+			}
+			return privatefile.ReadOrCreateKey(filepath.Join(dir, name), size)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/spf13/cobra"
+
+	"github.com/tokenreeve/tokenreeve/tools"
+)
+
+func (a *app) toolsCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "tools",
+		Short: "List the tools that are offered, with class and schema",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.setUp(cmd, true)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			c, err := a.connect(cmd.Context(), s.env)
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			listed, err := c.client.ListTools(cmd.Context(), mcp.ListToolsRequest{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(a.streams.Out, listed.Tools)
+			}
+			return a.printTools(tools.Offered(s.env), listed.Tools)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the definitions as clients see them")
+	return cmd
+}
+
+func (a *app) printTools(offered []tools.Tool, definitions []mcp.Tool) error {
+	w := tabwriter.NewWriter(a.streams.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOOL\tCLASS\tARGUMENTS")
+	for _, t := range offered {
+		for _, d := range definitions {
+			if d.Name == t.Name {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, t.Class, argumentNames(d))
+			}
+		}
+	}
+	return w.Flush()
+}
+
+// argumentNames lists a tool's arguments; * marks the required ones.
+func argumentNames(d mcp.Tool) string {
+	data, err := json.Marshal(d)
+	if err != nil {
+		return ""
+	}
+	var definition struct {
+		InputSchema struct {
+			Properties orderedNames `json:"properties"`
+			Required   []string     `json:"required"`
+		} `json:"inputSchema"`
+	}
+	if json.Unmarshal(data, &definition) != nil {
+		return ""
+	}
+	return definition.InputSchema.Properties.marked(definition.InputSchema.Required)
+}

@@ -1,0 +1,110 @@
+package config_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/invopop/jsonschema"
+
+	"github.com/tokenreeve/tokenreeve/internal/config"
+)
+
+//go:generate go test -run ^TestSchema$ . -update
+
+const schemaFile = "config.schema.json"
+
+var update = flag.Bool("update", false, "write the generated files")
+
+// schema is made here and not in the package: the program needs no reflection over schemas.
+func schema() *jsonschema.Schema {
+	r := jsonschema.Reflector{
+		Anonymous: true, ExpandedStruct: true,
+		Mapper: func(t reflect.Type) *jsonschema.Schema {
+			if t == reflect.TypeFor[time.Duration]() {
+				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ms|s|m))+$`}
+			}
+			return nil
+		},
+	}
+	s := r.Reflect(&config.Config{})
+	s.Title = "tokenreeve's config.json"
+	for _, name := range []string{"connections", "sinks"} {
+		named, _ := s.Properties.Get(name)
+		named.PropertyNames = &jsonschema.Schema{Pattern: `^[a-z0-9][a-z0-9_-]{0,62}$`}
+	}
+	return s
+}
+
+func TestSchema(t *testing.T) {
+	t.Parallel()
+	want, err := json.MarshalIndent(schema(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, '\n')
+	if *update {
+		if err := os.WriteFile(schemaFile, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the types say; run go generate ./internal/config", schemaFile)
+	}
+}
+
+// TestExampleIsComplete checks that every member of the schema stands in config.json.example: in one
+// of the places, where a type has several.
+func TestExampleIsComplete(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../config.json.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example any
+	if err := json.Unmarshal(data, &example); err != nil {
+		t.Fatal(err)
+	}
+	root := schema()
+	seen := map[string]bool{}
+	note(root, "Config", root, example, seen)
+	types := map[string]*jsonschema.Schema{"Config": root}
+	maps.Copy(types, root.Definitions)
+	for name, s := range types {
+		for property := s.Properties.Oldest(); property != nil; property = property.Next() {
+			if !seen[name+"."+property.Key] {
+				t.Errorf("config.json.example has no %s.%s", name, property.Key)
+			}
+		}
+	}
+}
+
+// note adds TYPE.MEMBER for every member in value, which is described by s.
+func note(root *jsonschema.Schema, name string, s *jsonschema.Schema, value any, seen map[string]bool) {
+	if s == nil {
+		return
+	}
+	if definition, isRef := strings.CutPrefix(s.Ref, "#/$defs/"); isRef {
+		note(root, definition, root.Definitions[definition], value, seen)
+		return
+	}
+	object, _ := value.(map[string]any)
+	for member, v := range object {
+		property := s.AdditionalProperties
+		if s.Properties != nil {
+			property, _ = s.Properties.Get(member)
+			seen[name+"."+member] = true
+		}
+		note(root, name, property, v, seen)
+	}
+}

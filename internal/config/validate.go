@@ -1,0 +1,266 @@
+package config
+
+import (
+	"maps"
+	"net"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
+	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
+)
+
+const (
+	maxName     = 63
+	maxPageSize = 1000
+
+	validName      = "lower-case letters, digits, - and _, a letter or digit first, at most 63, for example acme-mailtrap"
+	validAccountID = "the account's number, at least 1"
+)
+
+func logLevels() []string  { return []string{"debug", "info", "warn", "error"} }
+func logFormats() []string { return []string{"text", "json"} }
+
+// check judges what the file says. What the environment and flags say is judged where it is read.
+func (l *loader) check() {
+	c, ps := &l.config, &l.problems
+	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
+		connection := c.Connections[name]
+		l.checkConnection(below("connections", name), name, &connection)
+		c.Connections[name] = connection
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
+		sink := c.Sinks[name]
+		l.checkSink(below("sinks", name), name, &sink)
+		c.Sinks[name] = sink
+	}
+	if c.RateReserve < 0 || c.RateReserve > 0.9 {
+		ps.add("rate_reserve", "is out of range; valid: 0 to 0.9")
+	}
+	if c.Timeout < time.Second || c.Timeout > 5*time.Minute {
+		ps.add("timeout", "is out of range; valid: 1s to 5m")
+	}
+	if c.CAFile != "" {
+		c.CAFile = l.checkPath("ca_file", c.CAFile)
+	}
+	checkOneOf(ps, "log.level", c.Log.Level, logLevels())
+	checkOneOf(ps, "log.format", c.Log.Format, logFormats())
+}
+
+func (l *loader) checkConnection(place, name string, c *Connection) {
+	ps := &l.problems
+	if ps.at[place] {
+		return // not even an object
+	}
+	if !isName(name) {
+		ps.add(place, "is not a connection's name; valid: %s", validName)
+	}
+	if c.Provider == "" {
+		ps.add(place+".provider", "is missing; valid: %s, %s, %s", Atlassian, LaunchDarkly, Mailtrap)
+	} else if checkOneOf(ps, place+".provider", c.Provider, []string{Atlassian, LaunchDarkly, Mailtrap}) {
+		l.checkMembers(place, c.Provider)
+	}
+	l.checkCredentials(place, c)
+	if c.BaseURL != "" {
+		checkBaseURL(ps, place+".base_url", c.BaseURL)
+	}
+	l.checkAccount(place, c)
+	if l.present[place+".page_size"] && (c.PageSize < 1 || c.PageSize > maxPageSize) {
+		ps.add(place+".page_size", "is out of range; valid: 1 to %d", maxPageSize)
+	}
+	if c.PathFamily != "" {
+		checkOneOf(ps, place+".path_family", c.PathFamily, []string{"account", "flat"})
+	}
+	if c.ResourceWords != "" {
+		checkOneOf(ps, place+".resource_words", c.ResourceWords, []string{"current", "old"})
+	}
+	if c.Sink != "" {
+		l.checkSinkOf(place+".sink", c.Sink)
+	}
+	l.checkPolicy(place, c)
+}
+
+// checkMembers refuses members of another provider, also where they hold nothing: whoever wrote
+// them expects an effect.
+func (l *loader) checkMembers(place, provider string) {
+	t := reflect.TypeFor[Connection]()
+	var valid, foreign []string
+	owners := map[string]string{}
+	f := fieldsOf(t)
+	for _, name := range f.names {
+		belongs := t.Field(f.index[name]).Tag.Get("provider")
+		if belongs == "" || slices.Contains(strings.Split(belongs, ","), provider) {
+			valid = append(valid, name)
+		} else if l.present[place+"."+name] {
+			foreign = append(foreign, name)
+			owners[name] = strings.ReplaceAll(belongs, ",", " and ")
+		}
+	}
+	for _, name := range foreign {
+		l.problems.add(place+"."+name, "belongs to %s connections only; valid at %s: %s", owners[name], provider, strings.Join(valid, ", "))
+	}
+}
+
+func (l *loader) checkCredentials(place string, c *Connection) {
+	if !l.present[place+".credential"] {
+		l.problems.add(place+".credential", `is missing; valid: {"env": NAME}, {"file": PATH}, {"exec": [ARGV]} or {"keyring": NAME}`)
+	} else if err := c.Credential.Validate(); err != nil {
+		l.problems.add(place+".credential", "%v", err)
+	}
+	if !l.present[place+".user_management_credential"] {
+		return
+	}
+	if err := c.UserManagementCredential.Validate(); err != nil {
+		l.problems.add(place+".user_management_credential", "%v", err)
+	}
+}
+
+func (l *loader) checkAccount(place string, c *Connection) {
+	switch c.Provider {
+	case Atlassian:
+		if c.OrgID == "" {
+			l.problems.add(place+".org_id", "is missing; valid: the organization's id, a UUID")
+			return
+		}
+		checkOrgID(&l.problems, place+".org_id", c.OrgID)
+	case Mailtrap:
+		if !l.present[place+".account_id"] {
+			l.problems.add(place+".account_id", "is missing; valid: %s", validAccountID)
+		} else if c.AccountID < 1 {
+			l.problems.add(place+".account_id", "is not an account id; valid: %s", validAccountID)
+		}
+	}
+}
+
+func (l *loader) checkSinkOf(place, sink string) {
+	if _, ok := l.config.Sinks[sink]; ok {
+		return
+	}
+	names := slices.Sorted(maps.Keys(l.config.Sinks))
+	if len(names) == 0 {
+		l.problems.add(place, `names a sink, and none is configured; add it under "sinks"`)
+		return
+	}
+	l.problems.add(place, "is %s, which is not configured%s; valid: %s", quote(sink), suggestion(sink, names), strings.Join(names, ", "))
+}
+
+func (l *loader) checkPolicy(place string, c *Connection) {
+	ps := &l.problems
+	valid := make([]string, 0, len(policy.Classes()))
+	for _, class := range policy.Classes() {
+		valid = append(valid, string(class))
+	}
+	if len(c.Allow) == 0 {
+		ps.add(place+".allow", "is empty; leave it out to allow everything, or name some of %s", strings.Join(valid, ", "))
+	}
+	for i, class := range c.Allow {
+		checkOneOf(ps, element(place+".allow", i), string(class), valid)
+	}
+	l.checkTexts(place+".protect.ids", c.Protect.IDs)
+	l.checkTexts(place+".protect.owners", c.Protect.Owners)
+	l.checkTexts(place+".protect.names", c.Protect.Names)
+	if n := c.Limits.TargetsPerPreview; n < 1 || n > policy.MaxTargets {
+		ps.add(place+".limits.targets_per_preview", "is out of range; valid: 1 to %d", policy.MaxTargets)
+	}
+}
+
+// checkTexts refuses an entry that protects nothing although it seems to.
+func (l *loader) checkTexts(place string, texts []string) {
+	for i, text := range texts {
+		if strings.TrimSpace(text) != text || text == "" {
+			l.problems.add(element(place, i), "is empty, or has spaces around it; it would match no token")
+		}
+	}
+}
+
+func (l *loader) checkSink(place, name string, s *Sink) {
+	if l.problems.at[place] {
+		return // not even an object
+	}
+	if !isName(name) {
+		l.problems.add(place, "is not a sink's name; valid: %s", validName)
+	}
+	if s.Type == "" {
+		l.problems.add(place+".type", "is missing; valid: file")
+	} else {
+		checkOneOf(&l.problems, place+".type", s.Type, []string{"file"})
+	}
+	if s.Directory == "" {
+		l.problems.add(place+".directory", "is missing; valid: an absolute path, or one that begins with ~/")
+		return
+	}
+	s.Directory = l.checkPath(place+".directory", s.Directory)
+}
+
+// checkPath returns the absolute path of one in the file.
+func (l *loader) checkPath(place, path string) string {
+	absolute, err := trustedfile.Absolute(path, l.dirs.home())
+	if err != nil {
+		l.problems.add(place, "%v", err)
+	}
+	return absolute
+}
+
+// checkOneOf reports whether value is one of the valid words.
+func checkOneOf(ps *report, place, value string, valid []string) bool {
+	if slices.Contains(valid, value) {
+		return true
+	}
+	ps.add(place, "is %s%s; valid: %s", quote(value), suggestion(value, valid), strings.Join(valid, ", "))
+	return false
+}
+
+// checkBaseURL does not quote the URL: it may hold a password.
+func checkBaseURL(ps *report, place, base string) {
+	u, err := url.Parse(base)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		ps.add(place, "is not a URL; valid: https://HOST")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(base, "#"):
+		ps.add(place, "holds a user, a query or a fragment; valid: https://HOST, with a path where needed")
+	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+		ps.add(place, "would send the credential unencrypted; valid: https://HOST, or http:// on this machine")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func checkOrgID(ps *report, place, id string) {
+	if !isUUID(id) {
+		ps.add(place, "is not a UUID; valid: the organization's id, for example 8d2f6f1c-5a1e-4b7c-9c39-1f6a2f1d7e55")
+	}
+}
+
+func isUUID(s string) bool {
+	groups := strings.Split(s, "-")
+	if len(groups) != 5 {
+		return false
+	}
+	for i, length := range [...]int{8, 4, 4, 4, 12} {
+		if len(groups[i]) != length || strings.Trim(groups[i], "0123456789abcdefABCDEF") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+// isName reports whether s matches ^[a-z0-9][a-z0-9_-]{0,62}$.
+func isName(s string) bool {
+	if s == "" || len(s) > maxName || s[0] == '-' || s[0] == '_' {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_-") == ""
+}
+
+// quote shows a word of the operator's, cleaned and with any credential in it masked.
+func quote(s string) string {
+	clean, _ := sanitize.Text(sanitize.Message(s), 64)
+	return `"` + strings.ReplaceAll(clean, `"`, `'`) + `"`
+}

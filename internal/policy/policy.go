@@ -1,0 +1,109 @@
+// Package policy decides what may be done to which token of a connection. It
+// only narrows: what a role or a caller's argument does not allow stays so.
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// Class is what kind of thing a tool does. Annotations, the read-only filter,
+// the role and the confirm gate all follow from it.
+type Class string
+
+// The classes, from harmless to far-reaching.
+const (
+	Read   Class = "read"
+	Mint   Class = "mint"
+	Update Class = "update"
+	Rotate Class = "rotate"
+	Revoke Class = "revoke"
+	Bulk   Class = "bulk"
+)
+
+// Classes returns all classes.
+func Classes() []Class { return []Class{Read, Mint, Update, Rotate, Revoke, Bulk} }
+
+// MaxTargets is the most that one preview may hold.
+const MaxTargets = 100
+
+// Policy is one connection's. The zero value allows everything.
+type Policy struct {
+	Connection string
+	Allow      []Class // nil: all
+	Protect    Protect
+	MaxTargets int // per preview; 0: MaxTargets
+}
+
+// Protect names tokens that nothing changes.
+type Protect struct {
+	IDs    []string // token ids
+	Owners []string // account ids, member ids or e-mail addresses
+	Names  []string // patterns: * stands for any text, letters match in any case
+}
+
+// Allows reports whether the connection's policy allows the class.
+func (p Policy) Allows(class Class) bool { return p.Allow == nil || slices.Contains(p.Allow, class) }
+
+// Targets returns how many targets one preview may hold.
+func (p Policy) Targets() int {
+	if p.MaxTargets <= 0 {
+		return MaxTargets
+	}
+	return min(p.MaxTargets, MaxTargets)
+}
+
+// Protects returns the rule that protects t and where it is set, or "".
+func (p Policy) Protects(t *providers.Token) string {
+	place := func(list, value string) string {
+		return fmt.Sprintf("connections.%s.protect.%s has %q", p.Connection, list, value)
+	}
+	for _, id := range p.Protect.IDs {
+		if id == t.ID {
+			return place("ids", id)
+		}
+	}
+	for _, owner := range p.Protect.Owners {
+		if owner == t.Owner.ID || strings.EqualFold(owner, t.Owner.Email) {
+			return place("owners", owner)
+		}
+	}
+	for _, pattern := range p.Protect.Names {
+		if matchName(pattern, t.Name) {
+			return place("names", pattern)
+		}
+	}
+	return ""
+}
+
+// ProtectsAny reports whether the policy protects anything at all.
+func (p Policy) ProtectsAny() bool {
+	return len(p.Protect.IDs)+len(p.Protect.Owners)+len(p.Protect.Names) > 0
+}
+
+// matchName matches * against any text, also none. Everything else is literal.
+func matchName(pattern, name string) bool {
+	parts := strings.Split(strings.ToLower(pattern), "*")
+	rest := strings.ToLower(name)
+	for i, part := range parts {
+		switch {
+		case i == 0:
+			var ok bool
+			if rest, ok = strings.CutPrefix(rest, part); !ok {
+				return false
+			}
+		case i == len(parts)-1:
+			return strings.HasSuffix(rest, part)
+		default:
+			at := strings.Index(rest, part)
+			if at < 0 {
+				return false
+			}
+			rest = rest[at+len(part):]
+		}
+	}
+	return rest == ""
+}

@@ -1,0 +1,142 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	mcpserver "github.com/mark3labs/mcp-go/server"
+
+	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/tools"
+)
+
+// The bounds of HTTP.
+const (
+	maxRequest    = 1 << 20 // bytes
+	headerTime    = 10 * time.Second
+	bodyTime      = 30 * time.Second
+	idleTime      = 2 * time.Minute
+	keepAliveTime = 20 * time.Second
+)
+
+// Listen opens addr, which must be a loopback address: callers come with one
+// shared token and without TLS.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("--listen %q is not HOST:PORT, for example 127.0.0.1:7777", addr)
+	}
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("--listen %q is not a loopback address: use 127.0.0.1:PORT, [::1]:PORT or localhost:PORT", addr)
+	}
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", addr)
+}
+
+// SSE serves on the listener until ctx is done: server-sent events at /sse and
+// /message, /healthz and /readyz. Then it takes no new calls, lets those under
+// way finish for at most patience, and waits for every change that was sent.
+func SSE(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l net.Listener, bearer *auth.Bearer, patience time.Duration, logger *slog.Logger) error {
+	port := l.Addr().(*net.TCPAddr).Port
+	hosts := auth.LoopbackHosts(port)
+	events := mcpserver.NewSSEServer(s,
+		mcpserver.WithKeepAliveInterval(keepAliveTime),
+		mcpserver.WithUseFullURLForMessageEndpoint(false),
+		// Without this the library lets every origin read the stream.
+		mcpserver.WithSSECORS(mcpserver.WithCORSAllowedOrigins(origins(hosts)...)),
+	)
+	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	httpServer := &http.Server{
+		Handler:           routes(events, work, bearer, hosts),
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return streams },
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	var wg sync.WaitGroup
+	served := make(chan error, 1)
+	wg.Go(func() { served <- httpServer.Serve(l) })
+	defer wg.Wait()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	work.Stop()
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if err := work.Wait(wait); err != nil {
+		logger.Warn("ending calls that take too long")
+	}
+	events.CloseSessions()
+	err := httpServer.Shutdown(wait)
+	if err != nil {
+		endStreams()
+		err = httpServer.Close()
+	}
+	if waitErr := work.Wait(context.WithoutCancel(ctx)); waitErr != nil {
+		err = errors.Join(err, waitErr)
+	}
+	return err
+}
+
+func origins(hosts []string) []string {
+	all := make([]string, len(hosts))
+	for i, host := range hosts {
+		all[i] = "http://" + host
+	}
+	return all
+}
+
+// routes puts the checks in front of every route: Host and Origin first, then the
+// caller, then the size.
+func routes(events *mcpserver.SSEServer, work *tools.Tracker, bearer *auth.Bearer, hosts []string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if work.IsStopping() {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	mux.Handle("GET /sse", bearer.Middleware(open(work, events.SSEHandler())))
+	mux.Handle("POST /message", bearer.Middleware(open(work, message(events.MessageHandler()))))
+	return auth.CheckHostOrigin(hosts...)(mux)
+}
+
+// open refuses new sessions and messages once the server stops.
+func open(work *tools.Tracker, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if work.IsStopping() {
+			http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// message bounds a message's type, size and time. A browser cannot send JSON to
+// another origin without asking first.
+func message(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+			http.Error(w, "Content-Type must be application/json", http.StatusUnsupportedMediaType)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		next.ServeHTTP(w, r)
+	})
+}

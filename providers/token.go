@@ -1,0 +1,127 @@
+// Package providers holds the uniform model of an API token and the small
+// interfaces a vendor implements for what it can do. It knows neither MCP nor
+// any vendor.
+package providers
+
+import (
+	"time"
+)
+
+// Token is the record of an API token at a vendor. It never holds the secret.
+// Every text in it came from outside and was cleaned when the vendor's JSON was
+// mapped (package sanitize).
+type Token struct {
+	ID          string
+	Name        string
+	NameAltered bool // cleaning changed the name
+	Owner       Owner
+	Kind        Kind
+	Status      Status
+	Access      Access
+
+	Created  Date
+	LastUsed Date
+	Expires  Date
+
+	// AccessKey changes whenever what the token may do changes. It is compared,
+	// never shown.
+	AccessKey string
+	// NameKey tells two names apart that look alike once cleaned. Empty where
+	// cleaning changed nothing. It is compared, never shown.
+	NameKey string
+
+	// LastFour is the end of the secret where the vendor shows it, else empty.
+	LastFour string
+	Detail   Detail
+}
+
+// Detail is what only full rows show.
+type Detail struct {
+	Description string
+	CreatedBy   string   // a person's or a token's name; identifies nobody
+	Scopes      []string // the vendor's scopes, roles or permissions in its own words
+	APIVersion  int      // LaunchDarkly's default_api_version; 0 where there is none
+	Modified    Date
+}
+
+// Owner is who a token acts for. Each part may be empty.
+type Owner struct {
+	ID    string // account id or member id
+	Name  string
+	Email string
+}
+
+// Kind says for whom a token was made.
+type Kind string
+
+// The kinds. KindUnknown is all that Mailtrap tells.
+const (
+	KindUser    Kind = "user"
+	KindService Kind = "service"
+	KindUnknown Kind = "unknown"
+)
+
+// Status says whether a token works.
+type Status string
+
+// The statuses. StatusUnknown stands where the vendor's answer does not tell
+// (Atlassian's list of one user's tokens); no filter names it.
+const (
+	StatusActive  Status = "active"
+	StatusBlocked Status = "blocked"
+	StatusExpired Status = "expired"
+	StatusInGrace Status = "in_grace"
+	StatusUnknown Status = "unknown"
+)
+
+// Access is how much a token may do, roughly.
+type Access string
+
+// The access levels. AccessCustom stands for scopes, custom roles, policies and
+// partial permissions; AccessUnknown where the vendor does not tell.
+const (
+	AccessAdmin   Access = "admin"
+	AccessWrite   Access = "write"
+	AccessRead    Access = "read"
+	AccessCustom  Access = "custom"
+	AccessUnknown Access = "unknown"
+)
+
+// Date is a moment, or one of two kinds of "no date": unknown (the vendor does
+// not tell) and never (the vendor tells that there is none). The zero value is
+// unknown.
+type Date struct {
+	at    time.Time
+	never bool
+}
+
+// Never returns the date of what does not happen: a token without an end, or
+// one that was never used.
+func Never() Date { return Date{never: true} }
+
+// At returns the date of t.
+func At(t time.Time) Date { return Date{at: t.UTC()} }
+
+// Time returns the moment and true, or false for unknown and never.
+func (d Date) Time() (time.Time, bool) { return d.at, !d.never && !d.at.IsZero() }
+
+// IsNever reports whether the vendor told that there is no such date.
+func (d Date) IsNever() bool { return d.never }
+
+// IsUnknown reports whether the vendor does not tell.
+func (d Date) IsUnknown() bool { return !d.never && d.at.IsZero() }
+
+// Equal reports whether both are the same kind and, if moments, the same one.
+func (d Date) Equal(o Date) bool { return d.never == o.never && d.at.Equal(o.at) }
+
+// String returns "unknown", "never" or the moment in RFC 3339, UTC, to the second.
+func (d Date) String() string {
+	switch {
+	case d.never:
+		return "never"
+	case d.at.IsZero():
+		return "unknown"
+	default:
+		return d.at.Format(time.RFC3339)
+	}
+}

@@ -1,0 +1,153 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// Budget is one of a vendor's rate limits as an answer's headers tell it.
+type Budget struct {
+	Name      string // names the limit among the vendor's: "global", "route", …
+	Limit     int    // requests per window; 0 where not told
+	Remaining int
+	Reset     time.Time // when the window ends
+	PerRoute  bool      // counts the requests of Request.Route only
+}
+
+// pacer keeps all calls on one credential inside the vendor's budgets and leaves
+// a reserve of each to everybody else who uses the account. golang.org/x/time/rate
+// does not fit: these budgets are windows that others spend from too, and only
+// the vendor's headers know what is left.
+type pacer struct {
+	reserve float64
+
+	mu       sync.Mutex
+	budgets  map[scope]*window
+	inFlight map[string]int // by route; "" holds all
+}
+
+// scope names a window: a budget, and its route where it is kept per route.
+type scope struct{ budget, route string }
+
+type window struct {
+	Budget
+	largest int // the most that was ever left: stands for an untold limit
+}
+
+func newPacer(reserve float64) *pacer {
+	return &pacer{reserve: min(max(reserve, 0), 0.9), budgets: map[scope]*window{}, inFlight: map[string]int{}}
+}
+
+// errTooLong says that the budget comes back later than a call can wait.
+var errTooLong = errors.New("the budget comes back too late")
+
+// wait blocks until a request of the route may be sent and counts it as in flight.
+func (p *pacer) wait(ctx context.Context, route string) error {
+	for {
+		delay := p.take(time.Now(), route)
+		if delay == 0 {
+			return nil
+		}
+		if deadline, ok := ctx.Deadline(); delay > maxWait || ok && time.Until(deadline) < delay {
+			return fmt.Errorf("%w: in %v", errTooLong, delay.Round(time.Second))
+		}
+		timer := time.NewTimer(delay)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// take books a request, or returns how long to wait. A wait is never below 50 ms
+// (a reset slightly in the past has been seen at LaunchDarkly) and carries jitter.
+func (p *pacer) take(now time.Time, route string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var delay time.Duration
+	for of, w := range p.budgets {
+		if !now.Before(w.Reset) {
+			delete(p.budgets, of) // a new window; the next answer tells its budget
+			continue
+		}
+		if of.route != "" && of.route != route {
+			continue
+		}
+		if w.Remaining-p.inFlight[of.route] <= w.floor(p.reserve) {
+			delay = max(delay, w.Reset.Sub(now))
+		}
+	}
+	if delay > 0 {
+		return max(delay, 50*time.Millisecond) + rand.N(100*time.Millisecond)
+	}
+	p.count(route, 1)
+	return 0
+}
+
+// count changes how many requests are in flight.
+func (p *pacer) count(route string, by int) {
+	p.inFlight[""] += by
+	if route != "" {
+		p.inFlight[route] += by
+	}
+}
+
+// floor is how much of the window stays for others. At least one request per
+// window is ours: the reserve never stops all work.
+func (w *window) floor(reserve float64) int {
+	limit := max(w.Limit, w.largest)
+	return min(int(float64(limit)*reserve), max(limit-1, 0))
+}
+
+// done marks a request of the route as answered.
+func (p *pacer) done(route string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count(route, -1)
+}
+
+// learn takes what an answer to a request of the route told.
+func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
+	if len(budgets) == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range budgets {
+		if !b.Reset.After(now) {
+			continue
+		}
+		of := scope{budget: b.Name}
+		if b.PerRoute {
+			of.route = route
+		}
+		w, ok := p.budgets[of]
+		if !ok {
+			w = &window{}
+			p.budgets[of] = w
+		}
+		// Answers can overtake each other: in one window the smaller number is newer.
+		if ok && b.Reset.Equal(w.Reset) && b.Remaining > w.Remaining {
+			continue
+		}
+		w.Budget = b
+		w.largest = max(w.largest, b.Remaining)
+	}
+}
+
+func (c *Client) pacingError(err error) error {
+	if !errors.Is(err, errTooLong) {
+		return c.cancelled(context.Background(), err)
+	}
+	e := c.fail(providers.CodeRateLimited, "the vendor's budget, less the reserve for others, is used up", err)
+	e.Next = "wait a minute, then try again"
+	return e
+}

@@ -1,0 +1,73 @@
+// Package transport is the one HTTP client for all vendors: credentials,
+// pacing, retries and error mapping. It opens a secret only to put it into the
+// Authorization header of a request to the configured host.
+package transport
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+)
+
+// Options are the settings that all vendors share.
+type Options struct {
+	UserAgent string
+	CAFile    string        // PEM certificates trusted besides the system's
+	Timeout   time.Duration // for one attempt, from dial to the last byte (a stream: to the headers)
+	Reserve   float64       // share of a vendor's budget left to everybody else, 0 to 1
+}
+
+// The limits of one exchange.
+const (
+	defaultTimeout   = 30 * time.Second
+	maxBody          = 8 << 20 // bytes of an answer that is not streamed
+	maxErrorBody     = 64 << 10
+	maxStreamElement = 1 << 20
+	// idlePerHost lets every page in flight of every call in flight keep its
+	// connection; net/http keeps two by default and then opens dozens.
+	idlePerHost = 64
+)
+
+// New returns the HTTP client behind every connection. It follows no redirect:
+// a redirect could carry the credential to another host.
+func New(o Options) (*http.Client, error) {
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.CAFile != "" {
+		pool, err := certificates(o.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		tlsConfig.RootCAs = pool
+	}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			TLSClientConfig:        tlsConfig,
+			TLSHandshakeTimeout:    10 * time.Second,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           4 * idlePerHost,
+			MaxIdleConnsPerHost:    idlePerHost,
+			IdleConnTimeout:        90 * time.Second,
+			MaxResponseHeaderBytes: 1 << 20,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}, nil
+}
+
+func certificates(file string) (*x509.CertPool, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the system's certificates: %w", err)
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read ca_file: %w", err)
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("ca_file %s holds no PEM certificate", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,548 @@
+package tools
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// bulk is one call of bulk_revoke_tokens.
+type bulk struct {
+	call       *Call
+	connection *Connection
+	in         bulkRevokeTokensIn
+	progress   *progress
+}
+
+// bulkPlan is what a bulk revocation would do.
+type bulkPlan struct {
+	filter   providers.Filter // with absolute times
+	tokens   []providers.Token
+	gone     []string // targets that ended since the preview, or before it
+	warnings []string
+	count    int // of an org-wide revocation, as the vendor counts
+	question *pendingQuestion
+}
+
+// tooMany is the answer to a selection that one preview cannot hold.
+type tooMany struct{ out bulkRevokeTokensOut }
+
+func (*tooMany) Error() string { return "more targets than one preview may hold" }
+
+// The limits of a bulk revocation.
+const (
+	bulkTime     = 45 * time.Second // then the call answers with what was done
+	recheckTime  = 20 * time.Second
+	readsAtOnce  = 8
+	maxStillIDs  = 20
+	maxNamedGone = 20
+)
+
+const (
+	statusRevoked     = "revoked"
+	statusPartial     = "partial"
+	statusNothing     = "nothing_to_revoke"
+	statusTooMany     = "too_many_targets"
+	resultFailed      = "failed"
+	resultNotAttempt  = "not_attempted"
+	resultAlreadyGone = "already_gone"
+)
+
+// plan resolves the selection to exact targets. At the confirmation it selects
+// again with the times of the preview.
+func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
+	own, err := b.call.ownOf(ctx, b.connection)
+	if err != nil {
+		return bulkPlan{}, err
+	}
+	var plan bulkPlan
+	if shown != nil {
+		plan.filter = shown.filter
+	} else if plan.filter, err = b.in.filters().filter(b.call.Now()); err != nil {
+		return bulkPlan{}, err
+	}
+	switch {
+	case b.in.Everything:
+		return b.planEverything(ctx, own, plan, shown)
+	case len(b.in.TokenIDs) > 0:
+		return b.planIDs(ctx, own, plan, shown)
+	default:
+		return b.planFilter(ctx, own, plan, shown)
+	}
+}
+
+// planIDs reads every token by its id. One that nobody may change refuses the
+// whole call: it was named on purpose.
+func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
+	ids := slices.DeleteFunc(slices.Clone(b.in.TokenIDs), func(id string) bool { return slices.Contains(b.in.Exclude, id) })
+	refs, err := b.locate(ctx, ids, shown)
+	if err != nil {
+		return plan, err
+	}
+	tokens, gone, err := b.readAll(ctx, refs)
+	if err != nil {
+		return plan, err
+	}
+	for i := range tokens {
+		if err := b.judge(own, &tokens[i]); err != nil {
+			return plan, err
+		}
+	}
+	plan.tokens, plan.gone = tokens, gone
+	if len(gone) > 0 {
+		plan.warnings = append(plan.warnings, "already gone: "+joinWords(gone[:min(len(gone), maxNamedGone)]))
+	}
+	return plan, b.bounded(plan.tokens, nil, shown)
+}
+
+// judge refuses a target that may not, or cannot, be revoked.
+func (b *bulk) judge(own providers.Own, t *providers.Token) error {
+	if err := b.call.guard(own, b.connection, t); err != nil {
+		return err
+	}
+	if single, ok := b.connection.Provider.(providers.SingleRevoker); ok && !b.in.AllOfServiceAccount {
+		return single.CanRevoke(*t)
+	}
+	return nil
+}
+
+// locate finds where the tokens stand, at a vendor that keeps them below owners.
+func (b *bulk) locate(ctx context.Context, ids []string, shown *bulkPlan) ([]providers.Ref, error) {
+	found := map[string]providers.Ref{}
+	if locator, ok := b.connection.Provider.(providers.Locator); ok && shown == nil {
+		var err error
+		if found, err = locator.Locate(ctx, ids); err != nil {
+			b.connection.Note(err, b.call.Now())
+			return nil, err
+		}
+	}
+	if shown != nil {
+		for i := range shown.tokens {
+			t := &shown.tokens[i]
+			found[t.ID] = providers.Ref{ID: t.ID, Owner: t.Owner.ID}
+		}
+	}
+	refs := make([]providers.Ref, len(ids))
+	for i, id := range ids {
+		refs[i] = cmp.Or(found[id], providers.Ref{ID: id})
+	}
+	return refs, nil
+}
+
+// readAll reads tokens by their ids, some at a time, in the given order. The ids
+// that the vendor proves to be gone come back on their own.
+func (b *bulk) readAll(ctx context.Context, refs []providers.Ref) (tokens []providers.Token, gone []string, _ error) {
+	getter, ok := b.connection.Provider.(providers.Getter)
+	if !ok {
+		return nil, nil, fmt.Errorf("%s cannot read a token", b.connection.Provider.Name())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	read := make([]providers.Token, len(refs))
+	errs := make([]error, len(refs))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(readsAtOnce, len(refs)) {
+		wg.Go(func() {
+			for i := range next {
+				read[i], errs[i] = getter.Get(ctx, refs[i])
+				b.progress.add(1)
+				if errs[i] != nil && providers.CodeOf(errs[i]) != providers.CodeNotFound {
+					cancel()
+				}
+			}
+		})
+	}
+	for i := range refs {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			tokens = append(tokens, read[i])
+		case providers.CodeOf(err) == providers.CodeNotFound:
+			gone = append(gone, refs[i].ID)
+		case providers.CodeOf(err) != providers.CodeCancelled:
+			b.connection.Note(err, b.call.Now())
+			return nil, nil, err
+		}
+	}
+	b.connection.Note(nil, b.call.Now())
+	return tokens, gone, firstError(errs, providers.CodeNotFound)
+}
+
+// firstError returns the first error that does not have the code.
+func firstError(errs []error, code providers.Code) error {
+	for _, err := range errs {
+		if err != nil && providers.CodeOf(err) != code {
+			return err
+		}
+	}
+	return nil
+}
+
+// planFilter lists, and leaves out what nobody may change. An incomplete listing
+// selects nothing.
+func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
+	if _, err := answerable(plan.filter, []*Connection{b.connection}); err != nil {
+		return plan, err
+	}
+	selected, covered := b.list(ctx, plan.filter)
+	if err := incomplete(covered); err != nil {
+		return plan, err
+	}
+	var spared []string
+	for i := range selected {
+		t := &selected[i]
+		if slices.Contains(b.in.Exclude, t.ID) {
+			continue
+		}
+		if err := b.judge(own, t); err != nil {
+			if b.in.AllOfServiceAccount {
+				return plan, allOrNothing(err)
+			}
+			spared = append(spared, problemOf(err).Message)
+			continue
+		}
+		plan.tokens = append(plan.tokens, *t)
+	}
+	if covered.Undecided > 0 {
+		plan.warnings = append(plan.warnings, plural(covered.Undecided, "token was", "tokens were")+" left out, since a fact that the filter needs is unknown")
+	}
+	if len(spared) > 0 {
+		plan.warnings = append(plan.warnings, plural(len(spared), "matching token is", "matching tokens are")+" spared: "+strings.Join(unique(spared)[:min(3, len(unique(spared)))], "; "))
+	}
+	if shown != nil {
+		return b.reread(ctx, plan, shown)
+	}
+	return plan, b.bounded(plan.tokens, &covered, shown)
+}
+
+// reread reads each target of the preview by its id before it is touched. One
+// that is gone ends as already_gone; one that no longer matches stops the call.
+func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
+	if b.in.AllOfServiceAccount {
+		return plan, nil
+	}
+	refs := make([]providers.Ref, len(shown.tokens))
+	for i := range shown.tokens {
+		refs[i] = providers.Ref{ID: shown.tokens[i].ID, Owner: shown.tokens[i].Owner.ID}
+	}
+	alive, gone, err := b.readAll(ctx, refs)
+	if err != nil {
+		return plan, err
+	}
+	var changes []string
+	for i := range alive {
+		if !slices.ContainsFunc(plan.tokens, func(t providers.Token) bool { return t.ID == alive[i].ID }) {
+			changes = append(changes, "token "+alive[i].ID+" no longer matches")
+		}
+	}
+	if len(changes) > 0 {
+		return plan, drifted(changes)
+	}
+	plan.gone = gone
+	plan.tokens = slices.DeleteFunc(plan.tokens, func(t providers.Token) bool { return slices.Contains(gone, t.ID) })
+	return plan, nil
+}
+
+// list reads all tokens that the filter selects, with their coverage.
+func (b *bulk) list(ctx context.Context, filter providers.Filter) ([]providers.Token, coverage) {
+	var selected []providers.Token
+	covered := b.call.newReading([]*Connection{b.connection}, filter, b.progress).all(ctx, func(m match) bool {
+		selected = append(selected, *m.token)
+		return true
+	})
+	return selected, covered[0]
+}
+
+func incomplete(covered coverage) error {
+	if covered.Complete {
+		return nil
+	}
+	p := &Problem{
+		Code:    "incomplete_listing",
+		Message: "nothing was selected: the listing of " + covered.Connection + " is not complete (" + strings.Join(covered.Limits, ", ") + ")",
+		Next:    "select by token_ids, or ask the operator for a credential that sees all tokens",
+	}
+	if covered.Error != nil {
+		p.Message = "nothing was selected: the listing of " + covered.Connection + " failed: " + covered.Error.Message
+		p.Next = cmp.Or(covered.Error.Next, "try again later")
+	}
+	return p
+}
+
+func allOrNothing(err error) error {
+	p := *problemOf(err)
+	p.Message = "the call ends all tokens or none, and " + p.Message
+	return &p
+}
+
+// bounded refuses an empty selection and one that a preview cannot hold.
+func (b *bulk) bounded(tokens []providers.Token, covered *coverage, shown *bulkPlan) error {
+	most := b.connection.Policy.Targets()
+	var out bulkRevokeTokensOut
+	switch {
+	case shown != nil:
+		if len(tokens) > most {
+			return drifted([]string{"policy now allows " + strconv.Itoa(most) + " targets"})
+		}
+		return nil
+	case len(tokens) == 0:
+		out.Status, out.Coverage = statusNothing, covered
+		out.Next = "no token matches; nothing was changed"
+	case len(tokens) > most:
+		out.Status, out.Coverage = statusTooMany, covered
+		out.Counts = map[string]int{"matching": len(tokens), "at_most": most}
+		out.ByOwner, out.ByAge = splits(tokens)
+		out.Next = fmt.Sprintf("nothing was changed. A preview holds at most %d targets: split by owner, created_after and created_before, or give token_ids", most)
+		if b.in.AllOfServiceAccount {
+			out.Next = "nothing was changed. A whole service account is ended at once, and no preview can show so many tokens: a person must do it in the vendor's administration"
+		}
+	default:
+		return nil
+	}
+	return &tooMany{out}
+}
+
+// splits counts tokens by owner and by year of creation.
+func splits(tokens []providers.Token) (byOwner, byAge []group) {
+	owners, years := &tally{by: "owner", groups: map[string]int{}}, &tally{by: "age", groups: map[string]int{}}
+	for i := range tokens {
+		t := &tokens[i]
+		owners.add(cmp.Or(t.Owner.ID, "unknown"), 1)
+		year := "unknown"
+		if created, ok := t.Created.Time(); ok {
+			year = created.Format("2006")
+		}
+		years.add(year, 1)
+	}
+	byOwner, _ = owners.largest()
+	byAge, _ = years.largest()
+	return byOwner[:min(len(byOwner), 30)], byAge[:min(len(byAge), 30)]
+}
+
+// planEverything counts, and refuses where any token is protected.
+func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
+	plan.filter = providers.Filter{Kind: providers.KindUser, Now: b.call.Now()}
+	plan.question = &pendingQuestion{}
+	if shown != nil {
+		plan.question = shown.question
+	} else if !b.call.canAsk(ctx) {
+		return plan, b.needsHuman()
+	}
+	counter, ok := b.connection.Provider.(providers.AccountCounter)
+	if !ok {
+		return plan, &Problem{Code: string(providers.CodeNotOffered), Message: b.connection.Provider.Name() + " has no account-wide revocation"}
+	}
+	all, covered := b.list(ctx, plan.filter)
+	if err := incomplete(covered); err != nil {
+		return plan, err
+	}
+	for i := range all {
+		if err := b.call.guard(own, b.connection, &all[i]); err != nil {
+			return plan, allOrNothing(err)
+		}
+	}
+	var err error
+	plan.count, err = counter.CountEverything(ctx)
+	b.connection.Note(err, b.call.Now())
+	if err == nil && plan.count != len(all) {
+		err = &Problem{
+			Code:    "incomplete_listing",
+			Message: fmt.Sprintf("the vendor counts %d tokens and lists %d, so not all could be judged", plan.count, len(all)),
+			Next:    "try again in a minute",
+		}
+	}
+	plan.tokens = all
+	return plan, err
+}
+
+// lastUse tells when the youngest use was.
+func lastUse(tokens []providers.Token) string {
+	var latest time.Time
+	for i := range tokens {
+		if used, ok := tokens[i].LastUsed.Time(); ok && used.After(latest) {
+			latest = used
+		}
+	}
+	if latest.IsZero() {
+		return ""
+	}
+	return "The most recent use was on " + latest.Format(time.DateOnly) + ". "
+}
+
+// propose shows the plan.
+func (b *bulk) propose(p bulkPlan) proposal {
+	out := proposal{targets: p.tokens, warnings: slices.Concat(p.warnings, b.call.inUse(p.tokens))}
+	switch {
+	case b.in.Everything:
+		out.shown = []providers.Token{}
+		out.effects = []string{
+			fmt.Sprintf("ends all %d API tokens of all managed users of the organization, at once and for good", p.count),
+			"tokens that are made meanwhile end too",
+			"a person must type the current count",
+		}
+	case b.in.AllOfServiceAccount:
+		out.effects = []string{
+			"ends all tokens of service account " + b.in.ServiceAccounts[0] + " with one call, at once and for good",
+			"tokens that are made meanwhile end too",
+		}
+	default:
+		out.effects = []string{"ends these tokens one by one, at once and for good; whatever uses them stops working"}
+	}
+	return out
+}
+
+// act ends the targets.
+func (b *bulk) act(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, error) {
+	c := b.call
+	c.Log.Info("bulk revocation", "connection", b.connection.Name, "targets", len(plan.tokens), "principal", c.Principal.Name, "reason", clean(b.in.Reason))
+	if b.in.Everything || b.in.AllOfServiceAccount {
+		return b.actAtOnce(ctx, plan)
+	}
+	out := bulkRevokeTokensOut{Counts: map[string]int{}}
+	for _, id := range plan.gone {
+		out.note(bulkResult{ID: id, Result: resultAlreadyGone})
+	}
+	stop := b.revokeEach(ctx, plan.tokens, &out)
+	out.Status = statusRevoked
+	if out.Counts[resultNotAttempt] > 0 || out.Counts[resultFailed] > 0 {
+		out.Status = statusPartial
+		out.Next = "stopped: " + stop + ". Call again without confirm for a preview of what is left"
+		if stop == "" {
+			out.Next = "some targets failed; call again without confirm for a preview of what is left"
+		}
+	}
+	out.StillMatching = b.recheck(ctx, plan)
+	return out, nil
+}
+
+// revokeEach ends target after target and returns why it stopped early, or "".
+func (b *bulk) revokeEach(ctx context.Context, tokens []providers.Token, out *bulkRevokeTokensOut) (stop string) {
+	revoker := b.connection.Provider.(providers.Revoker)
+	deadline := b.call.Now().Add(bulkTime)
+	ended := b.call.SessionDone(ctx)
+	for i := range tokens {
+		if stop == "" {
+			stop = b.mustStop(ctx, ended, deadline)
+		}
+		if stop != "" {
+			out.note(bulkResult{ID: tokens[i].ID, Result: resultNotAttempt})
+			continue
+		}
+		err := b.call.protectedFromCancel(ctx, func(ctx context.Context) {
+			revocation, err := revoker.Revoke(ctx, tokens[i])
+			b.connection.Note(err, b.call.Now())
+			b.call.Log.Info("revocation", "connection", b.connection.Name, "token", tokens[i].ID, "principal", b.call.Principal.Name, "outcome", revocation, "failed", err != nil)
+			out.note(resultOf(tokens[i].ID, revocation, err))
+			if providers.CodeOf(err) == providers.CodeCredentialRejected {
+				stop = "the vendor rejected the credential"
+			}
+		})
+		if err != nil {
+			stop = err.Error()
+			out.note(bulkResult{ID: tokens[i].ID, Result: resultNotAttempt})
+		}
+		b.progress.add(1)
+	}
+	return stop
+}
+
+// mustStop says why no further target may be touched, or "".
+func (b *bulk) mustStop(ctx context.Context, ended <-chan struct{}, deadline time.Time) string {
+	select {
+	case <-b.call.Work.Stopping():
+		return "the server is shutting down"
+	case <-ended:
+		return "the session was closed"
+	case <-ctx.Done():
+		return "the call was cancelled"
+	default:
+	}
+	if !b.call.Now().Before(deadline) {
+		return fmt.Sprintf("%v are over", bulkTime)
+	}
+	return ""
+}
+
+func resultOf(id string, revocation providers.Revocation, err error) bulkResult {
+	if err != nil {
+		why := "the server failed"
+		if p := problemOf(err); p != nil {
+			why = p.Code + ": " + p.Message
+		}
+		return bulkResult{ID: id, Result: resultFailed, Why: why}
+	}
+	return bulkResult{ID: id, Result: string(revocation)}
+}
+
+func (o *bulkRevokeTokensOut) note(r bulkResult) {
+	o.Counts[r.Result]++
+	if r.Result == statusRevoked {
+		o.Revoked = append(o.Revoked, r.ID)
+		return
+	}
+	o.Results = append(o.Results, r)
+}
+
+// actAtOnce makes the vendor's all-or-nothing call and reads what is left.
+func (b *bulk) actAtOnce(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, error) {
+	out := bulkRevokeTokensOut{Counts: map[string]int{"targets": len(plan.tokens)}}
+	var failure error
+	err := b.call.protectedFromCancel(ctx, func(ctx context.Context) {
+		revoker := b.connection.Provider.(providers.BulkRevoker)
+		if b.in.Everything {
+			failure = revoker.RevokeEverything(ctx)
+		} else {
+			failure = revoker.RevokeServiceAccount(ctx, b.in.ServiceAccounts[0])
+		}
+		b.connection.Note(failure, b.call.Now())
+	})
+	if err != nil {
+		return out, err
+	}
+	if failure != nil {
+		return out, failure
+	}
+	out.Status = statusRevoked
+	out.StillMatching = b.recheck(ctx, plan)
+	return out, nil
+}
+
+// recheck lists again and says what of the selection is still there.
+func (b *bulk) recheck(ctx context.Context, plan bulkPlan) *stillMatching {
+	if b.call.Work.IsStopping() {
+		return &stillMatching{Note: "not listed again: the server is shutting down"}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recheckTime)
+	defer cancel()
+	left, covered := b.list(ctx, plan.filter)
+	still := &stillMatching{Complete: covered.Complete}
+	for i := range left {
+		id := left[i].ID
+		if len(b.in.TokenIDs) > 0 && !slices.Contains(b.in.TokenIDs, id) || slices.Contains(b.in.Exclude, id) {
+			continue
+		}
+		still.Count++
+		if len(still.IDs) < maxStillIDs {
+			still.IDs = append(still.IDs, id)
+		}
+	}
+	switch {
+	case covered.Error != nil:
+		still.Note = "listing again failed: " + covered.Error.Message
+	case still.Count > 0:
+		still.Note = "spared, failed, not attempted or new; the vendor's list may also lag behind"
+	}
+	return still
+}

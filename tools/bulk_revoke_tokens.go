@@ -1,0 +1,174 @@
+package tools
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// bulkRevokeTokensIn are the arguments of bulk_revoke_tokens.
+type bulkRevokeTokensIn struct {
+	Connection          string      `json:"connection" jsonschema:"enum=@connections" jsonschema_description:"connection name"`
+	TokenIDs            []string    `json:"token_ids,omitempty" jsonschema:"maxItems=100" jsonschema_description:"select by id; excludes filters"`
+	Owner               string      `json:"owner,omitempty" jsonschema_description:"filter as in list_tokens"`
+	ServiceAccounts     []string    `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"filter as in list_tokens"`
+	Query               string      `json:"query,omitempty" jsonschema_description:"filter as in list_tokens"`
+	Kind                string      `json:"kind,omitempty" jsonschema:"enum=user,enum=service,enum=unknown" jsonschema_description:"filter"`
+	Status              string      `json:"status,omitempty" jsonschema:"enum=active,enum=blocked,enum=expired,enum=in_grace" jsonschema_description:"filter"`
+	Access              string      `json:"access,omitempty" jsonschema:"enum=admin,enum=write,enum=read,enum=custom,enum=unknown" jsonschema_description:"filter"`
+	CreatedAfter        string      `json:"created_after,omitempty" jsonschema_description:"filter: date or age"`
+	CreatedBefore       string      `json:"created_before,omitempty" jsonschema_description:"filter: date or age"`
+	UnusedFor           string      `json:"unused_for,omitempty" jsonschema_description:"filter: age or never"`
+	ExpiresWithin       string      `json:"expires_within,omitempty" jsonschema_description:"filter: age or never"`
+	AllOfServiceAccount bool        `json:"all_of_service_account,omitempty" jsonschema_description:"with one id in service_accounts: the vendor's call that ends all its tokens"`
+	Everything          bool        `json:"everything,omitempty" jsonschema_description:"Atlassian: every user token of the organization; needs a human"`
+	Exclude             []string    `json:"exclude,omitempty" jsonschema:"maxItems=100" jsonschema_description:"ids to spare"`
+	Reason              string      `json:"reason" jsonschema_description:"why, for the record"`
+	Confirm             confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
+}
+
+func (in bulkRevokeTokensIn) filters() filterArguments {
+	return filterArguments{
+		Owner: in.Owner, ServiceAccounts: in.ServiceAccounts, Query: in.Query, Kind: in.Kind, Status: in.Status,
+		Access: in.Access, CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore,
+		UnusedFor: in.UnusedFor, ExpiresWithin: in.ExpiresWithin,
+	}
+}
+
+// bulkRevokeTokensOut is the result of bulk_revoke_tokens.
+type bulkRevokeTokensOut struct {
+	preview
+	Counts        map[string]int `json:"counts,omitempty" jsonschema_description:"targets by result"`
+	Results       []bulkResult   `json:"results,omitempty" jsonschema_description:"all but plain revoked ones"`
+	Revoked       []string       `json:"revoked,omitempty" jsonschema_description:"ids"`
+	StillMatching *stillMatching `json:"still_matching,omitempty"`
+	ByOwner       []group        `json:"by_owner,omitempty"`
+	ByAge         []group        `json:"by_age,omitempty" jsonschema_description:"by year of creation"`
+	Coverage      *coverage      `json:"coverage,omitempty"`
+}
+
+// bulkResult is how one target ended.
+type bulkResult struct {
+	ID     string `json:"id"`
+	Result string `json:"result" jsonschema:"enum=already_gone,enum=failed,enum=not_attempted"`
+	Why    string `json:"why,omitempty"`
+}
+
+// stillMatching is what a listing after the revocation still shows.
+type stillMatching struct {
+	Count    int      `json:"count"`
+	IDs      []string `json:"ids,omitempty"`
+	Complete bool     `json:"complete"`
+	Note     string   `json:"note,omitempty"`
+}
+
+func bulkRevokeTokens() Tool {
+	return defineAny[bulkRevokeTokensIn, bulkRevokeTokensOut](Tool{
+		Name:  "bulk_revoke_tokens",
+		Title: "Revoke many API tokens",
+		Description: "Ends up to 100 API tokens of one connection for good, chosen by token_ids or by filters. The first call only previews " +
+			"the exact targets and returns a confirm code; the same call with that code acts.",
+		Class:      policy.Bulk,
+		Capability: "bulk_revoke",
+		Serves:     servesAs[providers.Revoker],
+	}, handleBulkRevokeTokens)
+}
+
+func handleBulkRevokeTokens(ctx context.Context, c *Call, in bulkRevokeTokensIn) (any, error) {
+	connection, err := c.connection(in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.check(connection); err != nil {
+		return nil, err
+	}
+	p := c.startProgress(ctx, "tokens")
+	defer p.stop()
+	b := &bulk{call: c, connection: connection, in: in, progress: p}
+	out, err := flow[bulkPlan, bulkRevokeTokensOut]{
+		arguments: in,
+		code:      in.Confirm,
+		plan:      b.plan,
+		propose:   b.propose,
+		wrap:      func(p preview) bulkRevokeTokensOut { return bulkRevokeTokensOut{preview: p} },
+		approve:   b.approval(),
+		act:       b.act,
+	}.run(ctx, c)
+	var many *tooMany
+	if errors.As(err, &many) {
+		return many.out, nil
+	}
+	return out, err
+}
+
+// check refuses selections that say nothing, or two things at once.
+func (in bulkRevokeTokensIn) check(connection *Connection) error {
+	filtered := !in.filterIsEmpty()
+	ways := 0
+	for _, chosen := range []bool{len(in.TokenIDs) > 0, filtered && !in.AllOfServiceAccount, in.AllOfServiceAccount, in.Everything} {
+		if chosen {
+			ways++
+		}
+	}
+	switch {
+	case ways == 0:
+		return &Problem{
+			Code: "selection_required", Message: "nothing is selected",
+			Next: "give token_ids, or filters of list_tokens, or one id in service_accounts with all_of_service_account: true",
+		}
+	case ways > 1:
+		return &Problem{
+			Code: "selection_conflict", Message: "the selection says two things at once",
+			Next: "give either token_ids, or filters, or all_of_service_account with one id in service_accounts, or everything alone",
+		}
+	case in.AllOfServiceAccount && !in.onlyOneServiceAccount():
+		return &Problem{
+			Code: "selection_conflict", Message: "all_of_service_account needs exactly one id in service_accounts and no other filter",
+			Next: "give one id in service_accounts and nothing else, or leave all_of_service_account out",
+		}
+	case len(in.Exclude) > 0 && (in.AllOfServiceAccount || in.Everything):
+		return &Problem{
+			Code: "selection_conflict", Message: "the vendor's call ends all tokens or none: exclude cannot be kept",
+			Next: "leave exclude out, or select by filters or token_ids",
+		}
+	}
+	return in.checkIDs(connection)
+}
+
+func (in bulkRevokeTokensIn) filterIsEmpty() bool {
+	f := in.filters()
+	return len(f.ServiceAccounts) == 0 && f.Owner+f.Query+f.Kind+f.Status+f.Access+f.CreatedAfter+f.CreatedBefore+f.UnusedFor+f.ExpiresWithin == ""
+}
+
+func (in bulkRevokeTokensIn) onlyOneServiceAccount() bool {
+	f := in.filters()
+	return len(f.ServiceAccounts) == 1 && f.Owner+f.Query+f.Kind+f.Status+f.Access+f.CreatedAfter+f.CreatedBefore+f.UnusedFor+f.ExpiresWithin == ""
+}
+
+// checkIDs checks every id before anything is sent.
+func (in bulkRevokeTokensIn) checkIDs(connection *Connection) error {
+	for _, id := range slices.Concat(in.TokenIDs, in.Exclude) {
+		if err := connection.Provider.CheckID(providers.PartToken, id); err != nil {
+			return err
+		}
+	}
+	_, bulkable := connection.Provider.(providers.BulkRevoker)
+	if (in.AllOfServiceAccount || in.Everything) && !bulkable {
+		return &Problem{
+			Code:    string(providers.CodeNotOffered),
+			Message: connection.Provider.Name() + " has no call that ends many tokens at once",
+			Next:    "select by token_ids or filters: the tokens are then ended one by one",
+		}
+	}
+	if in.Everything && !connection.OrgWideRevoke {
+		return &Problem{
+			Code:    "policy_refused",
+			Message: "everything is off: connections." + connection.Name + ".org_wide_revoke is not true",
+			Next:    "ask the operator, or select by filters",
+		}
+	}
+	return nil
+}

@@ -1,0 +1,187 @@
+package tools
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// countTokensIn are the arguments of count_tokens: the filters of list_tokens.
+type countTokensIn struct {
+	Connection      string   `json:"connection,omitempty" jsonschema:"enum=@connections" jsonschema_description:"default: all"`
+	Owner           string   `json:"owner,omitempty" jsonschema_description:"account id, member id or exact e-mail"`
+	ServiceAccounts []string `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"service account ids"`
+	Query           string   `json:"query,omitempty" jsonschema_description:"part of token name, owner name or e-mail"`
+	Kind            string   `json:"kind,omitempty" jsonschema:"enum=user,enum=service,enum=unknown" jsonschema_description:"for whom it was made"`
+	Status          string   `json:"status,omitempty" jsonschema:"enum=active,enum=blocked,enum=expired,enum=in_grace" jsonschema_description:"whether it works"`
+	Access          string   `json:"access,omitempty" jsonschema:"enum=admin,enum=write,enum=read,enum=custom,enum=unknown" jsonschema_description:"what it may do"`
+	CreatedAfter    string   `json:"created_after,omitempty" jsonschema_description:"date, time or age (90d, 12h)"`
+	CreatedBefore   string   `json:"created_before,omitempty" jsonschema_description:"date, time or age"`
+	UnusedFor       string   `json:"unused_for,omitempty" jsonschema_description:"age: not used since then; or never"`
+	ExpiresWithin   string   `json:"expires_within,omitempty" jsonschema_description:"age from now; or never: has no end"`
+	GroupBy         string   `json:"group_by,omitempty" jsonschema:"enum=connection,enum=owner,enum=kind,enum=status,enum=access" jsonschema_description:"counts by this"`
+}
+
+func (in countTokensIn) filters() filterArguments {
+	return filterArguments{
+		Owner: in.Owner, ServiceAccounts: in.ServiceAccounts, Query: in.Query, Kind: in.Kind, Status: in.Status,
+		Access: in.Access, CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore,
+		UnusedFor: in.UnusedFor, ExpiresWithin: in.ExpiresWithin,
+	}
+}
+
+// countTokensOut is the result of count_tokens.
+type countTokensOut struct {
+	Total          int        `json:"total"`
+	Groups         []group    `json:"groups,omitempty"`
+	GroupsLeftOut  int        `json:"groups_left_out,omitempty" jsonschema_description:"smaller groups not shown"`
+	UnknownService []string   `json:"unknown_service_accounts,omitempty"`
+	Coverage       []coverage `json:"coverage"`
+}
+
+type group struct {
+	Key   string `json:"key"`
+	Count int    `json:"count"`
+}
+
+func countTokens() Tool {
+	return define(Tool{
+		Name:  "count_tokens",
+		Title: "Count API tokens",
+		Description: "Counts API tokens of one or all connections, with the filters of list_tokens, grouped on request. " +
+			"Start here on a large account. coverage says whether the count is complete.",
+		Class:      policy.Read,
+		Capability: "count",
+		Serves:     servesAs[providers.Lister],
+	}, handleCountTokens)
+}
+
+// maxGroups bounds the groups of a result.
+const maxGroups = 100
+
+func handleCountTokens(ctx context.Context, c *Call, in countTokensIn) (countTokensOut, error) {
+	filter, err := in.filters().filter(c.Now())
+	if err != nil {
+		return countTokensOut{}, err
+	}
+	connections, err := c.selected(in.Connection)
+	if err != nil {
+		return countTokensOut{}, err
+	}
+	if connections, err = answerable(filter, connections); err != nil {
+		return countTokensOut{}, err
+	}
+	p := c.startProgress(ctx, "tokens read")
+	defer p.stop()
+	t := &tally{by: in.GroupBy, groups: map[string]int{}}
+	covered := c.newReading(connections, filter, p).count(ctx, t)
+	if err := allFailed(covered); err != nil {
+		return countTokensOut{}, err
+	}
+	out := countTokensOut{Total: t.total, UnknownService: t.unknown, Coverage: covered}
+	out.Groups, out.GroupsLeftOut = t.largest()
+	return out, nil
+}
+
+// tally adds up the tokens of all connections.
+type tally struct {
+	by string
+
+	mu      sync.Mutex
+	total   int
+	groups  map[string]int
+	unknown []string
+}
+
+func (t *tally) add(key string, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.total += n
+	if t.by != "" {
+		t.groups[key] += n
+	}
+}
+
+func (t *tally) key(connection string, token *providers.Token) string {
+	switch t.by {
+	case "connection":
+		return connection
+	case "owner":
+		return cmp.Or(token.Owner.ID, "unknown")
+	case "kind":
+		return string(token.Kind)
+	case "status":
+		return string(token.Status)
+	default:
+		return string(token.Access)
+	}
+}
+
+// largest returns the groups by falling count, and how many were left out.
+func (t *tally) largest() ([]group, int) {
+	var groups []group
+	for key, count := range t.groups {
+		groups = append(groups, group{key, count})
+	}
+	slices.SortFunc(groups, func(a, b group) int { return cmp.Or(b.Count-a.Count, strings.Compare(a.Key, b.Key)) })
+	shown := min(len(groups), maxGroups)
+	return groups[:shown], len(groups) - shown
+}
+
+// count counts every connection at the same time: by the vendor's own count
+// where it has one for this question, else by listing.
+func (r *reading) count(ctx context.Context, t *tally) []coverage {
+	var wg sync.WaitGroup
+	for i := range r.connections {
+		wg.Go(func() {
+			defer close(r.done[i])
+			r.prepare(ctx, i)
+			r.awaitTwin(ctx, i)
+			if r.countByVendor(ctx, i, t) {
+				return
+			}
+			r.read(ctx, i, func(m match) bool {
+				t.add(t.key(r.connections[i].Name, m.token), 1)
+				return true
+			})
+		})
+	}
+	wg.Wait()
+	return r.coverage
+}
+
+// countByVendor asks the vendor for the count and reports whether that settled
+// it. Accounts that several connections open are listed, since only ids tell
+// which tokens were counted already.
+func (r *reading) countByVendor(ctx context.Context, i int, t *tally) bool {
+	counter, ok := r.connections[i].Provider.(providers.Counter)
+	if !ok || r.shared(i) || t.by != "" && t.by != "connection" && t.by != "owner" {
+		return false
+	}
+	count, ok, err := counter.Count(ctx, r.filter)
+	if !ok && err == nil || t.by == "owner" && count.ByOwner == nil && err == nil {
+		return false
+	}
+	r.coverage[i].limit(count.Limits...)
+	r.coverage[i].Read = count.Total
+	r.end(ctx, i, err)
+	if err != nil {
+		return true
+	}
+	if t.by == "owner" {
+		for owner, n := range count.ByOwner {
+			t.add(owner, n)
+		}
+	} else {
+		t.add(r.connections[i].Name, count.Total)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unknown = append(t.unknown, count.Unknown...)
+	return true
+}

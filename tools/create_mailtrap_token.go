@@ -1,0 +1,142 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/providers"
+	"github.com/tokenreeve/tokenreeve/providers/mailtrap"
+)
+
+// createMailtrapTokenIn are the arguments of create_mailtrap_token.
+type createMailtrapTokenIn struct {
+	Connection  string               `json:"connection" jsonschema:"enum=@connections" jsonschema_description:"connection name"`
+	Name        string               `json:"name" jsonschema_description:"display name"`
+	Permissions []permissionArgument `json:"permissions,omitempty" jsonschema:"maxItems=50" jsonschema_description:"left out: the answer lists the resources"`
+	Expires     string               `json:"expires,omitempty" jsonschema_description:"date, age from now (90d), or never"`
+	DeliverTo   string               `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY for the secret; default: the connection's sink"`
+	Confirm     confirmCode          `json:"confirm,omitempty" jsonschema_description:"code from the preview, where one is needed"`
+}
+
+// permissionArgument is one permission of a Mailtrap token.
+type permissionArgument struct {
+	ResourceType string `json:"resource_type" jsonschema:"enum=account,enum=project,enum=sandbox,enum=domain" jsonschema_description:"kind of resource"`
+	ResourceID   string `json:"resource_id" jsonschema_description:"its id"`
+	AccessLevel  string `json:"access_level" jsonschema:"enum=viewer,enum=admin" jsonschema_description:"what it may do there"`
+}
+
+// resource is something that a permission can name.
+type resource struct {
+	Type string `json:"resource_type"`
+	ID   string `json:"resource_id"`
+	Name string `json:"name,omitempty"`
+}
+
+func createMailtrapToken() Tool {
+	return defineAny[createMailtrapTokenIn, createTokenOut](Tool{
+		Name:  "create_mailtrap_token",
+		Title: "Create a Mailtrap API token",
+		Description: "Creates an API token; its secret goes to a sink, never into the answer. " +
+			"Account admin needs a preview and its confirm code. Without permissions it lists what they can name.",
+		Class:      policy.Mint,
+		Capability: "create",
+		Serves:     servesAs[providers.Creator[mailtrap.TokenSpec]],
+	}, handleCreateMailtrapToken)
+}
+
+func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTokenIn) (any, error) {
+	connection, err := c.connection(in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	vendor, ok := connection.Provider.(*mailtrap.Provider)
+	if !ok {
+		return nil, fmt.Errorf("connection %s is not a Mailtrap provider", connection.Name)
+	}
+	if len(in.Permissions) == 0 {
+		return c.resources(ctx, connection, vendor, "permissions_required", "nothing was created: give permissions, each with one of these resources")
+	}
+	spec, err := in.spec(c.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := vendor.CheckSpec(spec); err != nil {
+		return nil, err
+	}
+	err = vendor.CheckPermissions(ctx, spec.Permissions)
+	if providers.CodeOf(err) == providers.CodeInvalidArgument {
+		return c.resources(ctx, connection, vendor, "unknown_resource", "nothing was created: "+problemOf(err).Message)
+	}
+	if err != nil {
+		connection.Note(err, c.Now())
+		return nil, err
+	}
+	m := mint{
+		connection: connection, deliverTo: in.DeliverTo, elevated: spec.IsElevated(),
+		arguments: in, code: in.Confirm,
+		effects: []string{"creates token " + quoted(spec.Name) + " with admin access to the whole Mailtrap account"},
+		create: func(ctx context.Context, now time.Time) (providers.Minted, error) {
+			spec, err := in.spec(now)
+			if err != nil {
+				return providers.Minted{}, err
+			}
+			return vendor.Create(ctx, spec)
+		},
+	}
+	out, err := c.mint(ctx, m)
+	if created, ok := out.(createTokenOut); ok && created.Token != nil {
+		created.warnExpiry(spec.Expires)
+		return created, err
+	}
+	return out, err
+}
+
+// warnExpiry tells where the vendor chose another end of life than was asked.
+func (o *createTokenOut) warnExpiry(asked providers.Date) {
+	if asked.IsUnknown() || o.Token == nil || asked.String() == o.Token.Expires {
+		return
+	}
+	o.Warnings = append(o.Warnings, "asked to expire "+asked.String()+", but Mailtrap says "+o.Token.Expires)
+}
+
+// maxResources bounds the resources of an answer.
+const maxResources = 50
+
+// resources answers with what permissions can name.
+func (c *Call) resources(ctx context.Context, connection *Connection, vendor *mailtrap.Provider, status, next string) (any, error) {
+	found, total, err := vendor.Resources(ctx)
+	connection.Note(err, c.Now())
+	if err != nil {
+		return nil, err
+	}
+	out := createTokenOut{Resources: []resource{}}
+	out.Status, out.Next = status, next
+	for _, r := range found[:min(len(found), maxResources)] {
+		out.Resources = append(out.Resources, resource{Type: r.Type, ID: r.ID, Name: r.Name})
+	}
+	if total > len(out.Resources) {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("%d of %d resources are shown", len(out.Resources), total))
+	}
+	return out, nil
+}
+
+func (in createMailtrapTokenIn) spec(now time.Time) (mailtrap.TokenSpec, error) {
+	spec := mailtrap.TokenSpec{Name: in.Name}
+	for _, p := range in.Permissions {
+		spec.Permissions = append(spec.Permissions, mailtrap.Permission{ResourceType: p.ResourceType, ResourceID: p.ResourceID, AccessLevel: p.AccessLevel})
+	}
+	switch in.Expires {
+	case "":
+	case "never":
+		spec.Expires = providers.Never()
+	default:
+		end, err := parseEnd("expires", in.Expires, now)
+		if err != nil {
+			return spec, err
+		}
+		spec.Expires = providers.At(end)
+	}
+	return spec, nil
+}

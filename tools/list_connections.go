@@ -1,0 +1,81 @@
+package tools
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+)
+
+type listConnectionsIn struct{}
+
+// listConnectionsOut is the result of list_connections.
+type listConnectionsOut struct {
+	Connections []connectionRow `json:"connections"`
+	Sinks       []string        `json:"sinks,omitempty"`
+	Caller      callerRow       `json:"caller"`
+	Setup       []string        `json:"setup,omitempty" jsonschema_description:"what the operator must set"`
+}
+
+type connectionRow struct {
+	Name         string   `json:"name"`
+	Provider     string   `json:"provider"`
+	Capabilities []string `json:"capabilities"`
+	Sink         string   `json:"sink,omitempty" jsonschema_description:"default sink of new secrets"`
+	Protects     bool     `json:"protects,omitempty" jsonschema_description:"some tokens may not be changed"`
+	Health       string   `json:"health" jsonschema_description:"unchecked, ok or an error code"`
+	Seen         string   `json:"seen,omitempty"`
+}
+
+type callerRow struct {
+	Name     string   `json:"name"`
+	Allowed  []string `json:"allowed" jsonschema_description:"tool classes"`
+	ReadOnly bool     `json:"read_only,omitempty"`
+}
+
+func listConnections() Tool {
+	return define(Tool{
+		Name:        "list_connections",
+		Title:       "List connections",
+		Description: "Lists the configured vendor accounts, what can be done on each, where new secrets go, and what the caller may do.",
+		Class:       policy.Read,
+		ClosedWorld: true,
+	}, handleListConnections)
+}
+
+func handleListConnections(_ context.Context, c *Call, _ listConnectionsIn) (listConnectionsOut, error) {
+	out := listConnectionsOut{
+		Connections: []connectionRow{},
+		Sinks:       slices.Sorted(maps.Keys(c.Sinks)),
+		Caller:      callerRow{Name: c.Principal.Name, Allowed: c.allowed(), ReadOnly: c.ReadOnly},
+		Setup:       c.Setup,
+	}
+	for _, connection := range c.Connections {
+		row := connectionRow{
+			Name: connection.Name, Provider: connection.Provider.Name(), Capabilities: c.capabilities(connection),
+			Sink: connection.Sink, Protects: connection.Policy.ProtectsAny(), Health: "unchecked",
+		}
+		if health := connection.Health(); !health.Seen.IsZero() {
+			row.Seen = health.Seen.UTC().Format(time.RFC3339)
+			row.Health = "ok"
+			if health.Code != "" {
+				row.Health = string(health.Code)
+			}
+		}
+		out.Connections = append(out.Connections, row)
+	}
+	return out, nil
+}
+
+// allowed returns the classes that the server lets the caller use.
+func (c *Call) allowed() []string {
+	var classes []string
+	for _, class := range policy.Classes() {
+		if class == policy.Read || !c.ReadOnly {
+			classes = append(classes, string(class))
+		}
+	}
+	return classes
+}

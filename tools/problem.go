@@ -1,0 +1,91 @@
+package tools
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// Problem is an error that the caller can act on. Its JSON is what the model
+// reads.
+type Problem struct {
+	Code    string   `json:"code"`            // stable
+	Message string   `json:"message"`         // what was wrong
+	Valid   []string `json:"valid,omitempty"` // what would be right
+	Next    string   `json:"next,omitempty"`  // what to do
+}
+
+// Error returns the message and the next step.
+func (p *Problem) Error() string {
+	if p.Next == "" {
+		return p.Message
+	}
+	return p.Message + "; " + p.Next
+}
+
+// problemOf turns any error of a call into one that the caller can act on.
+func problemOf(err error) *Problem {
+	var problem *Problem
+	if errors.As(err, &problem) {
+		// Keep what a wrapper put in front, such as the argument's name.
+		if prefix, ok := strings.CutSuffix(err.Error(), problem.Error()); ok && prefix != "" {
+			return &Problem{Code: problem.Code, Message: prefix + problem.Message, Valid: problem.Valid, Next: problem.Next}
+		}
+		return problem
+	}
+	var vendor *providers.Error
+	if errors.As(err, &vendor) {
+		message := vendor.Error()
+		if prefix, ok := strings.CutSuffix(err.Error(), vendor.Error()); ok {
+			message = prefix + message
+		}
+		return &Problem{Code: string(vendor.Code), Message: message, Next: vendor.Next}
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Problem{Code: string(providers.CodeTimeout), Message: "the call took too long", Next: "narrow it down, or try again later"}
+	case errors.Is(err, context.Canceled):
+		return &Problem{Code: string(providers.CodeCancelled), Message: "the call was cancelled"}
+	}
+	return nil
+}
+
+// errorResult renders an error as a tool result without structured content: the
+// official SDK validates that against the output schema even then.
+func errorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {
+	problem := problemOf(err)
+	if problem == nil {
+		log.Error("tool failed", "tool", tool, "error", err)
+		problem = &Problem{Code: "internal_error", Message: "the server failed", Next: "ask the operator to look into the server's log"}
+	}
+	text, err := compact(problem)
+	if err != nil {
+		text = []byte(`{"code":"internal_error","message":"the error cannot be written as JSON"}`)
+	}
+	return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{mcp.TextContent{Type: "text", Text: string(text)}}}
+}
+
+// UnknownTool is the problem of a call of a tool that is not offered: it does not
+// exist, no connection can serve it, or policy forbids it.
+func UnknownTool(name string, offered []Tool) *Problem {
+	p := &Problem{Code: "unknown_tool", Message: "there is no tool " + quoted(name)}
+	for _, t := range offered {
+		p.Valid = append(p.Valid, t.Name)
+	}
+	for _, t := range All() {
+		if t.Name == name {
+			p.Message = "tool " + t.Name + " is not offered: no connection can serve it, or policy does not allow it"
+			p.Next = "call list_connections to see what can be done"
+			return p
+		}
+	}
+	if close := nearest(name, p.Valid); close != "" {
+		p.Next = "did you mean " + close + "?"
+	}
+	return p
+}

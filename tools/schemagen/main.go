@@ -1,0 +1,41 @@
+// Command schemagen writes the schemas of all tools from their Go types. The
+// server reads the file instead of reflecting at every start.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/tokenreeve/tokenreeve/tools"
+)
+
+func main() {
+	out := flag.String("out", "schemas.json", "the file to write")
+	flag.Parse()
+	if err := write(*out); err != nil {
+		fmt.Fprintln(os.Stderr, "schemagen:", err)
+		os.Exit(1)
+	}
+}
+
+func write(path string) error {
+	schemas := map[string]tools.Schemas{}
+	for _, t := range tools.All() {
+		input, err := reflect(t.In)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		output, err := reflect(t.Out)
+		if err != nil {
+			return fmt.Errorf("%s: %w", t.Name, err)
+		}
+		schemas[t.Name] = tools.Schemas{Input: input, Output: output}
+	}
+	data, err := json.MarshalIndent(schemas, "", " ")
+	if err != nil {
+		return fmt.Errorf("write as JSON: %w", err)
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o644) //nolint:gosec // a source file, readable by all
+}

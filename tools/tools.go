@@ -1,0 +1,290 @@
+// Package tools holds the MCP tools, one file each: arguments, handler,
+// definition. What a tool may do follows from its class alone.
+package tools
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+
+	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/providers"
+)
+
+// All lists the tools in the order in which documents show them.
+func All() []Tool {
+	return []Tool{
+		listConnections(),
+		listTokens(),
+		countTokens(),
+		getToken(),
+		createLaunchDarklyToken(),
+		createMailtrapToken(),
+		updateLaunchDarklyToken(),
+		rotateToken(),
+		revokeToken(),
+		bulkRevokeTokens(),
+	}
+}
+
+// Tool is one MCP tool.
+type Tool struct {
+	Name        string
+	Title       string
+	Description string
+	Class       policy.Class
+	// Capability is what list_connections calls it, empty where it is none of a
+	// connection's.
+	Capability string
+	// ClosedWorld says that the tool calls no vendor.
+	ClosedWorld bool
+	// Serves tells whether the tool can work on a connection; nil: it needs none.
+	Serves func(*Connection) bool
+	// Offers tells whether the connection has the capability; nil: where the tool
+	// serves it. They differ where a tool answers with a hand-off.
+	Offers func(*Connection) bool
+	// In and Out are the types behind the schemas.
+	In, Out reflect.Type
+
+	handle func(ctx context.Context, c *Call, raw json.RawMessage) (any, error)
+}
+
+// define binds a typed handler to a tool.
+func define[In, Out any](t Tool, handle func(context.Context, *Call, In) (Out, error)) Tool {
+	return defineAny[In, Out](t, func(ctx context.Context, c *Call, in In) (any, error) { return handle(ctx, c, in) })
+}
+
+// defineAny is define for a tool that may answer with a question to the client
+// instead of an Out.
+func defineAny[In, Out any](t Tool, handle func(context.Context, *Call, In) (any, error)) Tool {
+	t.In, t.Out = reflect.TypeFor[In](), reflect.TypeFor[Out]()
+	if t.Offers == nil {
+		t.Offers = t.Serves
+	}
+	t.handle = func(ctx context.Context, c *Call, raw json.RawMessage) (any, error) {
+		in, err := decode[In](raw)
+		if err != nil {
+			return nil, err
+		}
+		return handle(ctx, c, in)
+	}
+	return t
+}
+
+// Annotations returns the four hints, all computed from the class.
+func (t Tool) Annotations() mcp.ToolAnnotation {
+	return mcp.ToolAnnotation{
+		Title:           t.Title,
+		ReadOnlyHint:    new(t.Class == policy.Read),
+		DestructiveHint: new(t.Class != policy.Read && t.Class != policy.Mint),
+		IdempotentHint:  new(t.Class != policy.Mint && t.Class != policy.Rotate),
+		OpenWorldHint:   new(!t.ClosedWorld),
+	}
+}
+
+// Env is what all calls share.
+type Env struct {
+	Registry    *providers.Registry
+	Connections []*Connection // sorted by name
+	Confirm     *confirm.Store
+	Cursors     *Cursors
+	Sinks       map[string]sink.Sink
+	// FingerprintKey reads the key of the fingerprints of secrets that results show.
+	FingerprintKey func(size int) ([]byte, error)
+	ReadOnly       bool
+	// Setup says what to set where no connection is configured.
+	Setup []string
+	Log   *slog.Logger
+	Now   func() time.Time
+	// Work counts what is under way. Once it stops, a change stops before its next
+	// target.
+	Work *Tracker
+	// SessionDone returns a channel that is closed when the call's session ends.
+	SessionDone func(ctx context.Context) <-chan struct{}
+}
+
+// Connection is a configured connection with what the operator said of it.
+type Connection struct {
+	*providers.Connection
+	Policy        policy.Policy
+	Sink          string // name of the default sink, empty where there is none
+	OrgWideRevoke bool
+}
+
+// Call is one call of a tool.
+type Call struct {
+	*Env
+	Tool      Tool
+	Principal auth.Principal
+	request   mcp.CallToolRequest
+	server    *server.MCPServer
+}
+
+// Offered returns the tools that at least one connection can serve and policy
+// allows, read tools only where the server is read-only.
+func Offered(env *Env) []Tool {
+	return slices.DeleteFunc(All(), func(t Tool) bool {
+		if env.ReadOnly && t.Class != policy.Read {
+			return true
+		}
+		return t.Serves != nil && len(env.serving(t)) == 0
+	})
+}
+
+// serving returns the connections on which the tool works and policy allows it.
+func (e *Env) serving(t Tool) []*Connection {
+	return slices.DeleteFunc(slices.Clone(e.Connections), func(c *Connection) bool {
+		return !t.Serves(c) || !c.Policy.Allows(t.Class)
+	})
+}
+
+// Register adds the offered tools to the MCP server.
+func Register(s *server.MCPServer, env *Env) error {
+	schemas, err := loadSchemas()
+	if err != nil {
+		return err
+	}
+	var offered []server.ServerTool
+	for _, t := range Offered(env) {
+		if !slices.Contains(policy.Classes(), t.Class) {
+			return fmt.Errorf("tool %s has no class", t.Name)
+		}
+		definition, err := t.definition(schemas, env)
+		if err != nil {
+			return err
+		}
+		offered = append(offered, server.ServerTool{Tool: definition, Handler: t.handler(s, env)})
+	}
+	s.SetTools(offered...)
+	return nil
+}
+
+// handler adapts a tool to the MCP library: every error becomes a tool result,
+// and so does a panic.
+func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
+	return func(ctx context.Context, request mcp.CallToolRequest) (result *mcp.CallToolResult, _ error) {
+		defer func() {
+			if r := recover(); r != nil {
+				// The panic's value may hold anything; only its place is logged.
+				env.Log.Error("tool panicked", "tool", t.Name, "stack", string(debug.Stack()))
+				result = errorResult(env.Log, t.Name, errors.New("panic"))
+			}
+		}()
+		defer env.Work.Begin()()
+		principal, ok := auth.PrincipalFrom(ctx)
+		if !ok {
+			principal = auth.Local()
+		}
+		call := &Call{Env: env, Tool: t, Principal: principal, request: request, server: s}
+		started := env.Now()
+		out, err := t.handle(ctx, call, rawArguments(request))
+		env.Log.Info("call", "tool", t.Name, "principal", principal.Name, "took", env.Now().Sub(started).Round(time.Millisecond), "failed", err != nil)
+		if err != nil {
+			return errorResult(env.Log, t.Name, err), nil
+		}
+		if asking, ok := out.(*mcp.CallToolResult); ok {
+			return asking, nil
+		}
+		return structuredResult(env.Log, t.Name, out), nil
+	}
+}
+
+func rawArguments(request mcp.CallToolRequest) json.RawMessage {
+	switch arguments := request.GetRawArguments().(type) {
+	case nil:
+		return nil
+	case json.RawMessage:
+		return arguments
+	default:
+		data, err := json.Marshal(arguments)
+		if err != nil {
+			return json.RawMessage("[]") // not an object: refused by decode
+		}
+		return data
+	}
+}
+
+// structuredResult renders a result once: as structured content and, the same
+// bytes, as text.
+func structuredResult(log *slog.Logger, tool string, out any) *mcp.CallToolResult {
+	data, err := compact(out)
+	if err != nil {
+		return errorResult(log, tool, fmt.Errorf("result as JSON: %w", err))
+	}
+	return &mcp.CallToolResult{
+		Content:           []mcp.Content{mcp.TextContent{Type: "text", Text: string(data)}},
+		StructuredContent: json.RawMessage(data),
+	}
+}
+
+// compact is JSON as a model reads it best: one line, and no \u003c for <.
+func compact(v any) ([]byte, error) {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// connection returns the named connection if the tool works on it.
+func (c *Call) connection(name string) (*Connection, error) {
+	serving := c.serving(c.Tool)
+	var names []string
+	for _, connection := range serving {
+		if connection.Name == name {
+			return connection, nil
+		}
+		names = append(names, connection.Name)
+	}
+	for _, connection := range c.Connections {
+		if connection.Name != name {
+			continue
+		}
+		if !c.Tool.Serves(connection) {
+			return nil, c.notOffered(connection, names)
+		}
+		return nil, &Problem{
+			Code: "policy_refused", Valid: names,
+			Message: fmt.Sprintf("policy does not allow %s on connection %s: connections.%s.allow lacks %q", c.Tool.Name, name, name, c.Tool.Class),
+			Next:    "ask the operator",
+		}
+	}
+	return nil, &Problem{Code: "unknown_connection", Message: fmt.Sprintf("there is no connection %q", clean(name)), Valid: names, Next: "choose one of valid"}
+}
+
+// notOffered says what the vendor behind a connection can do instead.
+func (c *Call) notOffered(connection *Connection, others []string) error {
+	p := &Problem{
+		Code: string(providers.CodeNotOffered), Valid: others,
+		Message: fmt.Sprintf("%s cannot work on connection %s: %s offers no such operation", c.Tool.Name, connection.Name, connection.Provider.Name()),
+		Next:    "what works there: " + joinWords(c.capabilities(connection)),
+	}
+	return p
+}
+
+// capabilities names what the tools can do on a connection.
+func (e *Env) capabilities(connection *Connection) []string {
+	var names []string
+	for _, t := range All() {
+		allowed := connection.Policy.Allows(t.Class) && (!e.ReadOnly || t.Class == policy.Read)
+		if t.Capability != "" && t.Offers(connection) && allowed {
+			names = append(names, t.Capability)
+		}
+	}
+	return names
+}

@@ -1,0 +1,158 @@
+package tools
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/providers"
+	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
+)
+
+// updateLaunchDarklyTokenIn are the arguments of update_launchdarkly_token.
+type updateLaunchDarklyTokenIn struct {
+	Connection  string      `json:"connection" jsonschema:"enum=@connections" jsonschema_description:"connection name"`
+	TokenID     string      `json:"token_id" jsonschema_description:"id from list_tokens"`
+	Name        string      `json:"name,omitempty" jsonschema_description:"new name"`
+	Description string      `json:"description,omitempty" jsonschema_description:"new description"`
+	Role        string      `json:"role,omitempty" jsonschema:"enum=reader,enum=writer,enum=admin" jsonschema_description:"base role; at most one of role, custom_roles, inline_role"`
+	CustomRoles []string    `json:"custom_roles,omitempty" jsonschema_description:"custom role ids"`
+	InlineRole  jsonText    `json:"inline_role,omitempty" jsonschema_description:"policy statements as JSON"`
+	Patch       jsonText    `json:"patch,omitempty" jsonschema_description:"raw JSON Patch on /name /description /role /customRoleIds /inlineRole; stands alone"`
+	Confirm     confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
+}
+
+// updateLaunchDarklyTokenOut is the result of update_launchdarkly_token.
+type updateLaunchDarklyTokenOut struct {
+	preview
+	Token *tokenRow `json:"token,omitempty"`
+}
+
+func updateLaunchDarklyToken() Tool {
+	return defineAny[updateLaunchDarklyTokenIn, updateLaunchDarklyTokenOut](Tool{
+		Name:  "update_launchdarkly_token",
+		Title: "Update a LaunchDarkly access token",
+		Description: "Changes name, description or access of a token. The first call previews the differences and returns a confirm code; " +
+			"the same call with that code acts.",
+		Class:      policy.Update,
+		Capability: "update",
+		Serves:     servesAs[providers.Updater[launchdarkly.Change]],
+	}, handleUpdateLaunchDarklyToken)
+}
+
+// update is one change of a token.
+type update struct {
+	token providers.Token
+	plan  launchdarkly.Plan
+}
+
+const statusUpdated = "updated"
+
+func handleUpdateLaunchDarklyToken(ctx context.Context, c *Call, in updateLaunchDarklyTokenIn) (any, error) {
+	connection, err := c.connection(in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRef(connection, in.TokenID, ""); err != nil {
+		return nil, err
+	}
+	change, err := in.change()
+	if err != nil {
+		return nil, err
+	}
+	vendor, ok := connection.Provider.(*launchdarkly.Provider)
+	if !ok {
+		return nil, fmt.Errorf("connection %s is not a LaunchDarkly provider", connection.Name)
+	}
+	return flow[update, updateLaunchDarklyTokenOut]{
+		arguments: in,
+		code:      in.Confirm,
+		plan: func(ctx context.Context, shown *update) (update, error) {
+			fresh, err := c.planUpdate(ctx, connection, vendor, in.TokenID, change)
+			if err == nil && shown != nil && !slices.Equal(fresh.plan.Differences, shown.plan.Differences) {
+				return fresh, drifted([]string{"token " + in.TokenID + " would change otherwise than shown"})
+			}
+			return fresh, err
+		},
+		propose: func(u update) proposal {
+			p := proposal{targets: []providers.Token{u.token}, effects: u.plan.Differences}
+			if u.plan.Widens {
+				p.warnings = []string{"this may give the token more access than it has"}
+			}
+			if u.token.Access != u.plan.After.Access || u.token.AccessKey != u.plan.After.AccessKey {
+				p.warnings = append(p.warnings, c.inUse(p.targets)...)
+			}
+			return p
+		},
+		wrap: func(p preview) updateLaunchDarklyTokenOut { return updateLaunchDarklyTokenOut{preview: p} },
+		act: func(ctx context.Context, u update) (updateLaunchDarklyTokenOut, error) {
+			return c.update(ctx, connection, vendor, u, change)
+		},
+	}.run(ctx, c)
+}
+
+func (in updateLaunchDarklyTokenIn) change() (launchdarkly.Change, error) {
+	var change launchdarkly.Change
+	if in.Name != "" {
+		change.Name = &in.Name
+	}
+	if in.Description != "" {
+		change.Description = &in.Description
+	}
+	if in.Role != "" {
+		change.Role = &in.Role
+	}
+	change.CustomRoles = in.CustomRoles
+	var err error
+	if in.InlineRole != "" {
+		if change.InlineRole, err = launchdarkly.ParseStatements(string(in.InlineRole)); err != nil {
+			return change, err
+		}
+	}
+	if in.Patch != "" {
+		if change.Patch, err = launchdarkly.ParsePatch(string(in.Patch)); err != nil {
+			return change, err
+		}
+	}
+	return change, change.Check()
+}
+
+func (c *Call) planUpdate(ctx context.Context, connection *Connection, vendor *launchdarkly.Provider, id string, change launchdarkly.Change) (update, error) {
+	own, err := c.ownOf(ctx, connection)
+	if err != nil {
+		return update{}, err
+	}
+	token, err := c.find(ctx, connection, id, "")
+	if err != nil {
+		return update{}, err
+	}
+	if err := c.guard(own, connection, &token); err != nil {
+		return update{}, err
+	}
+	plan, err := vendor.PlanUpdate(ctx, token, change)
+	connection.Note(err, c.Now())
+	if err == nil && len(plan.Operations) == 0 {
+		err = &Problem{Code: "nothing_to_change", Message: "the token is already as asked; nothing was changed"}
+	}
+	return update{token: token, plan: plan}, err
+}
+
+func (c *Call) update(ctx context.Context, connection *Connection, vendor *launchdarkly.Provider, u update, change launchdarkly.Change) (updateLaunchDarklyTokenOut, error) {
+	var out updateLaunchDarklyTokenOut
+	var failure error
+	err := c.protectedFromCancel(ctx, func(ctx context.Context) {
+		var token providers.Token
+		token, failure = vendor.Update(ctx, u.token, change)
+		connection.Note(failure, c.Now())
+		c.Log.Info("update", "connection", connection.Name, "token", u.token.ID, "principal", c.Principal.Name, "failed", failure != nil)
+		if failure == nil {
+			row := fullRow(&token, false)
+			out.Status, out.Token, out.Effects = statusUpdated, &row, u.plan.Differences
+		}
+	})
+	if err != nil {
+		return out, err
+	}
+	return out, failure
+}
