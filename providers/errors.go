@@ -16,6 +16,7 @@ const (
 	CodeCredentialRejected Code = "credential_rejected"  // 401
 	CodeForbidden          Code = "forbidden"            // 403
 	CodeNotFound           Code = "not_found"            // 404, or absent from a complete list
+	CodeOwnerUnknown       Code = "owner_unknown"        // the vendor knows no such owner, which proves nothing of a token
 	CodeConflict           Code = "conflict"             // 409
 	CodeRejected           Code = "vendor_rejected"      // 400, 405, 422 and other refusals
 	CodeRateLimited        Code = "rate_limited"         // 429, or the budget is used up

@@ -193,8 +193,9 @@ type SingleRevoker interface {
 
 // Locator finds where tokens stand, at vendors that keep them below their owners.
 type Locator interface {
-	// Locate returns the Ref of each id that the account's complete listing holds.
-	Locate(ctx context.Context, ids []string) (map[string]Ref, error)
+	// Locate returns those of the tokens that the account's listing holds, by id. Its
+	// records may hold facts, such as the owner's e-mail address, that Get does not tell.
+	Locate(ctx context.Context, ids []string) (map[string]Token, error)
 }
 
 // AccountCounter counts what the vendor's account-wide revocation would end.

@@ -82,12 +82,22 @@ func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
 // whole call: it was named on purpose.
 func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
 	ids := slices.DeleteFunc(slices.Clone(b.in.TokenIDs), func(id string) bool { return slices.Contains(b.in.Exclude, id) })
-	refs, err := b.locate(ctx, ids, shown)
+	located, err := b.locate(ctx, ids, shown)
 	if err != nil {
 		return plan, err
 	}
+	refs := make([]providers.Ref, len(ids))
+	for i, id := range ids {
+		refs[i] = providers.Ref{ID: id, Owner: located[id].Owner.ID}
+	}
 	tokens, gone, err := b.readAll(ctx, refs)
 	if err != nil {
+		return plan, err
+	}
+	for i := range tokens {
+		nameOwner(&tokens[i], located[tokens[i].ID])
+	}
+	if err := b.call.nameOwners(ctx, b.connection, tokens); err != nil {
 		return plan, err
 	}
 	for i := range tokens {
@@ -99,7 +109,7 @@ func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, sh
 	if len(gone) > 0 {
 		plan.warnings = append(plan.warnings, "already gone: "+joinWords(gone[:min(len(gone), maxNamedGone)]))
 	}
-	return plan, b.bounded(plan.tokens, nil, shown)
+	return plan, b.bounded(plan.tokens, shown)
 }
 
 // judge refuses a target that may not, or cannot, be revoked.
@@ -113,27 +123,23 @@ func (b *bulk) judge(own providers.Own, t *providers.Token) error {
 	return nil
 }
 
-// locate finds where the tokens stand, at a vendor that keeps them below owners.
-func (b *bulk) locate(ctx context.Context, ids []string, shown *bulkPlan) ([]providers.Ref, error) {
-	found := map[string]providers.Ref{}
-	if locator, ok := b.connection.Provider.(providers.Locator); ok && shown == nil {
-		var err error
-		if found, err = locator.Locate(ctx, ids); err != nil {
-			b.connection.Note(err, b.call.Now())
-			return nil, err
-		}
-	}
+// locate finds the owners of tokens, at a vendor that keeps tokens below them. At
+// the confirmation they are looked for where the preview found them.
+func (b *bulk) locate(ctx context.Context, ids []string, shown *bulkPlan) (map[string]providers.Token, error) {
+	found := map[string]providers.Token{}
 	if shown != nil {
-		for i := range shown.tokens {
-			t := &shown.tokens[i]
-			found[t.ID] = providers.Ref{ID: t.ID, Owner: t.Owner.ID}
+		for _, t := range shown.tokens {
+			found[t.ID] = t
 		}
+		return found, nil
 	}
-	refs := make([]providers.Ref, len(ids))
-	for i, id := range ids {
-		refs[i] = cmp.Or(found[id], providers.Ref{ID: id})
+	locator, ok := b.connection.Provider.(providers.Locator)
+	if !ok {
+		return found, nil
 	}
-	return refs, nil
+	found, err := locator.Locate(ctx, ids)
+	b.connection.Note(err, b.call.Now())
+	return found, err
 }
 
 // readAll reads tokens by their ids, some at a time, in the given order. The ids
@@ -200,6 +206,9 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 	if err := incomplete(covered); err != nil {
 		return plan, err
 	}
+	if err := b.call.nameOwners(ctx, b.connection, selected); err != nil {
+		return plan, err
+	}
 	var spared []string
 	for i := range selected {
 		t := &selected[i]
@@ -224,7 +233,7 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 	if shown != nil {
 		return b.reread(ctx, plan, shown)
 	}
-	return plan, b.bounded(plan.tokens, &covered, shown)
+	return plan, b.bounded(plan.tokens, shown)
 }
 
 // reread reads each target of the preview by its id before it is touched. One
@@ -288,7 +297,7 @@ func allOrNothing(err error) error {
 }
 
 // bounded refuses an empty selection and one that a preview cannot hold.
-func (b *bulk) bounded(tokens []providers.Token, covered *coverage, shown *bulkPlan) error {
+func (b *bulk) bounded(tokens []providers.Token, shown *bulkPlan) error {
 	most := b.connection.Policy.Targets()
 	var out bulkRevokeTokensOut
 	switch {
@@ -298,10 +307,10 @@ func (b *bulk) bounded(tokens []providers.Token, covered *coverage, shown *bulkP
 		}
 		return nil
 	case len(tokens) == 0:
-		out.Status, out.Coverage = statusNothing, covered
+		out.Status = statusNothing
 		out.Next = "no token matches; nothing was changed"
 	case len(tokens) > most:
-		out.Status, out.Coverage = statusTooMany, covered
+		out.Status = statusTooMany
 		out.Counts = map[string]int{"matching": len(tokens), "at_most": most}
 		out.ByOwner, out.ByAge = splits(tokens)
 		out.Next = fmt.Sprintf("nothing was changed. A preview holds at most %d targets: split by owner, created_after and created_before, or give token_ids", most)
@@ -314,21 +323,30 @@ func (b *bulk) bounded(tokens []providers.Token, covered *coverage, shown *bulkP
 	return &tooMany{out}
 }
 
-// splits counts tokens by owner and by year of creation.
-func splits(tokens []providers.Token) (byOwner, byAge []group) {
-	owners, years := &tally{by: "owner", groups: map[string]int{}}, &tally{by: "age", groups: map[string]int{}}
+// splits counts tokens by owner and by year of creation, the largest groups.
+func splits(tokens []providers.Token) (byOwner, byAge map[string]int) {
+	owners, years := map[string]int{}, map[string]int{}
 	for i := range tokens {
 		t := &tokens[i]
-		owners.add(cmp.Or(t.Owner.ID, "unknown"), 1)
+		owners[cmp.Or(t.Owner.ID, "unknown")]++
 		year := "unknown"
 		if created, ok := t.Created.Time(); ok {
 			year = created.Format("2006")
 		}
-		years.add(year, 1)
+		years[year]++
 	}
-	byOwner, _ = owners.largest()
-	byAge, _ = years.largest()
-	return byOwner[:min(len(byOwner), 30)], byAge[:min(len(byAge), 30)]
+	return largest(owners), largest(years)
+}
+
+const maxSplits = 30
+
+func largest(counts map[string]int) map[string]int {
+	groups, _ := largestGroups(counts, maxSplits)
+	kept := map[string]int{}
+	for _, g := range groups {
+		kept[g.Key] = g.Count
+	}
+	return kept
 }
 
 // planEverything counts, and refuses where any token is protected.
@@ -346,6 +364,9 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 	}
 	all, covered := b.list(ctx, plan.filter)
 	if err := incomplete(covered); err != nil {
+		return plan, err
+	}
+	if err := b.call.nameOwners(ctx, b.connection, all); err != nil {
 		return plan, err
 	}
 	for i := range all {
@@ -423,7 +444,7 @@ func (b *bulk) act(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, err
 			out.Next = "some targets failed; call again without confirm for a preview of what is left"
 		}
 	}
-	out.StillMatching = b.recheck(ctx, plan)
+	b.recheck(ctx, plan, &out)
 	return out, nil
 }
 
@@ -515,34 +536,38 @@ func (b *bulk) actAtOnce(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOu
 		return out, failure
 	}
 	out.Status = statusRevoked
-	out.StillMatching = b.recheck(ctx, plan)
+	b.recheck(ctx, plan, &out)
 	return out, nil
 }
 
-// recheck lists again and says what of the selection is still there.
-func (b *bulk) recheck(ctx context.Context, plan bulkPlan) *stillMatching {
+// recheck lists again and tells what of the selection is still there.
+func (b *bulk) recheck(ctx context.Context, plan bulkPlan, out *bulkRevokeTokensOut) {
 	if b.call.Work.IsStopping() {
-		return &stillMatching{Note: "not listed again: the server is shutting down"}
+		out.Warnings = append(out.Warnings, "not listed again: the server is shutting down")
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recheckTime)
 	defer cancel()
-	left, covered := b.list(ctx, plan.filter)
-	still := &stillMatching{Complete: covered.Complete}
-	for i := range left {
-		id := left[i].ID
+	listed, covered := b.list(ctx, plan.filter)
+	if covered.Error != nil {
+		out.Warnings = append(out.Warnings, "listing again failed: "+covered.Error.Message)
+		return
+	}
+	left := 0
+	for i := range listed {
+		id := listed[i].ID
 		if len(b.in.TokenIDs) > 0 && !slices.Contains(b.in.TokenIDs, id) || slices.Contains(b.in.Exclude, id) {
 			continue
 		}
-		still.Count++
-		if len(still.IDs) < maxStillIDs {
-			still.IDs = append(still.IDs, id)
+		if left++; left <= maxStillIDs {
+			out.LeftIDs = append(out.LeftIDs, id)
 		}
 	}
-	switch {
-	case covered.Error != nil:
-		still.Note = "listing again failed: " + covered.Error.Message
-	case still.Count > 0:
-		still.Note = "spared, failed, not attempted or new; the vendor's list may also lag behind"
+	out.Left = &left
+	if left > 0 {
+		out.Warnings = append(out.Warnings, "what still matches was spared, failed, not attempted or is new; the vendor's list may also lag behind")
 	}
-	return still
+	if !covered.Complete {
+		out.Warnings = append(out.Warnings, "the listing afterwards is not complete ("+strings.Join(covered.Limits, ", ")+")")
+	}
 }

@@ -12,19 +12,19 @@ import (
 // bulkRevokeTokensIn are the arguments of bulk_revoke_tokens.
 type bulkRevokeTokensIn struct {
 	Connection          string      `json:"connection" jsonschema:"enum=@connections" jsonschema_description:"connection name"`
-	TokenIDs            []string    `json:"token_ids,omitempty" jsonschema:"maxItems=100" jsonschema_description:"select by id; excludes filters"`
+	TokenIDs            []string    `json:"token_ids,omitempty" jsonschema:"maxItems=100" jsonschema_description:"ids; no filters beside"`
 	Owner               string      `json:"owner,omitempty" jsonschema_description:"filter as in list_tokens"`
-	ServiceAccounts     []string    `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"filter as in list_tokens"`
-	Query               string      `json:"query,omitempty" jsonschema_description:"filter as in list_tokens"`
-	Kind                string      `json:"kind,omitempty" jsonschema:"enum=user,enum=service,enum=unknown" jsonschema_description:"filter"`
-	Status              string      `json:"status,omitempty" jsonschema:"enum=active,enum=blocked,enum=expired,enum=in_grace" jsonschema_description:"filter"`
-	Access              string      `json:"access,omitempty" jsonschema:"enum=admin,enum=write,enum=read,enum=custom,enum=unknown" jsonschema_description:"filter"`
-	CreatedAfter        string      `json:"created_after,omitempty" jsonschema_description:"filter: date or age"`
-	CreatedBefore       string      `json:"created_before,omitempty" jsonschema_description:"filter: date or age"`
-	UnusedFor           string      `json:"unused_for,omitempty" jsonschema_description:"filter: age or never"`
-	ExpiresWithin       string      `json:"expires_within,omitempty" jsonschema_description:"filter: age or never"`
-	AllOfServiceAccount bool        `json:"all_of_service_account,omitempty" jsonschema_description:"with one id in service_accounts: the vendor's call that ends all its tokens"`
-	Everything          bool        `json:"everything,omitempty" jsonschema_description:"Atlassian: every user token of the organization; needs a human"`
+	ServiceAccounts     []string    `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"filter"`
+	Query               string      `json:"query,omitempty" jsonschema_description:"filter"`
+	Kind                string      `json:"kind,omitempty" enum:"user,service,unknown" jsonschema_description:"filter"`
+	Status              string      `json:"status,omitempty" enum:"active,blocked,expired,in_grace" jsonschema_description:"filter"`
+	Access              string      `json:"access,omitempty" enum:"admin,write,read,custom,unknown" jsonschema_description:"filter"`
+	CreatedAfter        string      `json:"created_after,omitempty" jsonschema_description:"filter"`
+	CreatedBefore       string      `json:"created_before,omitempty" jsonschema_description:"filter"`
+	UnusedFor           string      `json:"unused_for,omitempty" jsonschema_description:"filter"`
+	ExpiresWithin       string      `json:"expires_within,omitempty" jsonschema_description:"filter"`
+	AllOfServiceAccount bool        `json:"all_of_service_account,omitempty" jsonschema_description:"with one id in service_accounts: ends all its tokens at once"`
+	Everything          bool        `json:"everything,omitempty" jsonschema_description:"Atlassian: the whole organization; a human must agree"`
 	Exclude             []string    `json:"exclude,omitempty" jsonschema:"maxItems=100" jsonschema_description:"ids to spare"`
 	Reason              string      `json:"reason" jsonschema_description:"why, for the record"`
 	Confirm             confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
@@ -41,13 +41,13 @@ func (in bulkRevokeTokensIn) filters() filterArguments {
 // bulkRevokeTokensOut is the result of bulk_revoke_tokens.
 type bulkRevokeTokensOut struct {
 	preview
-	Counts        map[string]int `json:"counts,omitempty" jsonschema_description:"targets by result"`
-	Results       []bulkResult   `json:"results,omitempty" jsonschema_description:"all but plain revoked ones"`
-	Revoked       []string       `json:"revoked,omitempty" jsonschema_description:"ids"`
-	StillMatching *stillMatching `json:"still_matching,omitempty"`
-	ByOwner       []group        `json:"by_owner,omitempty"`
-	ByAge         []group        `json:"by_age,omitempty" jsonschema_description:"by year of creation"`
-	Coverage      *coverage      `json:"coverage,omitempty"`
+	Counts  map[string]int `json:"counts,omitempty" jsonschema_description:"targets by result"`
+	Results []bulkResult   `json:"results,omitempty" jsonschema_description:"all but plain revoked ones"`
+	Revoked []string       `json:"revoked,omitempty" jsonschema_description:"ids"`
+	Left    *int           `json:"still_matching,omitempty" jsonschema_description:"in a listing afterwards"`
+	LeftIDs []string       `json:"still_matching_ids,omitempty"`
+	ByOwner map[string]int `json:"by_owner,omitempty"`
+	ByAge   map[string]int `json:"by_age,omitempty" jsonschema_description:"by year of creation"`
 }
 
 // bulkResult is how one target ended.
@@ -55,14 +55,6 @@ type bulkResult struct {
 	ID     string `json:"id"`
 	Result string `json:"result" jsonschema:"enum=already_gone,enum=failed,enum=not_attempted"`
 	Why    string `json:"why,omitempty"`
-}
-
-// stillMatching is what a listing after the revocation still shows.
-type stillMatching struct {
-	Count    int      `json:"count"`
-	IDs      []string `json:"ids,omitempty"`
-	Complete bool     `json:"complete"`
-	Note     string   `json:"note,omitempty"`
 }
 
 func bulkRevokeTokens() Tool {

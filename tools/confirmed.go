@@ -223,6 +223,47 @@ func (c *Call) guard(own providers.Own, connection *Connection, t *providers.Tok
 	return nil
 }
 
+// nameOwner adds what a listing tells of the owner to a record that has only the
+// owner's id.
+func nameOwner(t *providers.Token, listed providers.Token) {
+	if t.Owner.Email == "" && t.Owner.Name == "" && listed.Owner.ID == t.Owner.ID {
+		t.Owner = listed.Owner
+	}
+}
+
+// nameOwners completes records that lack the owner's e-mail address where policy
+// protects by address: else the rule could not be judged.
+func (c *Call) nameOwners(ctx context.Context, connection *Connection, tokens []providers.Token) error {
+	locator, ok := connection.Provider.(providers.Locator)
+	if !ok || !connection.Policy.ProtectsByEmail() {
+		return nil
+	}
+	var nameless []string
+	for i := range tokens {
+		if tokens[i].Owner.Email == "" {
+			nameless = append(nameless, tokens[i].ID)
+		}
+	}
+	if len(nameless) == 0 {
+		return nil
+	}
+	listed, err := locator.Locate(ctx, nameless)
+	connection.Note(err, c.Now())
+	if err != nil {
+		return err
+	}
+	for i := range tokens {
+		if nameOwner(&tokens[i], listed[tokens[i].ID]); tokens[i].Owner.Email == "" {
+			return &Problem{
+				Code:    "protected",
+				Message: "the e-mail address of the owner of token " + tokens[i].ID + " is not told, so connections." + connection.Name + ".protect.owners cannot be judged",
+				Next:    "ask the operator to protect by account id instead",
+			}
+		}
+	}
+	return nil
+}
+
 // ownOf tells the own credentials, or refuses all changes where they cannot be told.
 func (c *Call) ownOf(ctx context.Context, connection *Connection) (providers.Own, error) {
 	own, err := c.Registry.Own(ctx, connection.Connection)

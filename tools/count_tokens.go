@@ -14,17 +14,17 @@ import (
 // countTokensIn are the arguments of count_tokens: the filters of list_tokens.
 type countTokensIn struct {
 	Connection      string   `json:"connection,omitempty" jsonschema:"enum=@connections" jsonschema_description:"default: all"`
-	Owner           string   `json:"owner,omitempty" jsonschema_description:"account id, member id or exact e-mail"`
-	ServiceAccounts []string `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"service account ids"`
-	Query           string   `json:"query,omitempty" jsonschema_description:"part of token name, owner name or e-mail"`
-	Kind            string   `json:"kind,omitempty" jsonschema:"enum=user,enum=service,enum=unknown" jsonschema_description:"for whom it was made"`
-	Status          string   `json:"status,omitempty" jsonschema:"enum=active,enum=blocked,enum=expired,enum=in_grace" jsonschema_description:"whether it works"`
-	Access          string   `json:"access,omitempty" jsonschema:"enum=admin,enum=write,enum=read,enum=custom,enum=unknown" jsonschema_description:"what it may do"`
-	CreatedAfter    string   `json:"created_after,omitempty" jsonschema_description:"date, time or age (90d, 12h)"`
-	CreatedBefore   string   `json:"created_before,omitempty" jsonschema_description:"date, time or age"`
-	UnusedFor       string   `json:"unused_for,omitempty" jsonschema_description:"age: not used since then; or never"`
-	ExpiresWithin   string   `json:"expires_within,omitempty" jsonschema_description:"age from now; or never: has no end"`
-	GroupBy         string   `json:"group_by,omitempty" jsonschema:"enum=connection,enum=owner,enum=kind,enum=status,enum=access" jsonschema_description:"counts by this"`
+	Owner           string   `json:"owner,omitempty" jsonschema_description:"as in list_tokens"`
+	ServiceAccounts []string `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"as there"`
+	Query           string   `json:"query,omitempty" jsonschema_description:"as there"`
+	Kind            string   `json:"kind,omitempty" enum:"user,service,unknown" jsonschema_description:"as there"`
+	Status          string   `json:"status,omitempty" enum:"active,blocked,expired,in_grace" jsonschema_description:"as there"`
+	Access          string   `json:"access,omitempty" enum:"admin,write,read,custom,unknown" jsonschema_description:"as there"`
+	CreatedAfter    string   `json:"created_after,omitempty" jsonschema_description:"as there"`
+	CreatedBefore   string   `json:"created_before,omitempty" jsonschema_description:"as there"`
+	UnusedFor       string   `json:"unused_for,omitempty" jsonschema_description:"as there"`
+	ExpiresWithin   string   `json:"expires_within,omitempty" jsonschema_description:"as there"`
+	GroupBy         string   `json:"group_by,omitempty" jsonschema:"enum=connection,enum=owner,enum=kind,enum=status,enum=access" jsonschema_description:"count by this"`
 }
 
 func (in countTokensIn) filters() filterArguments {
@@ -84,7 +84,7 @@ func handleCountTokens(ctx context.Context, c *Call, in countTokensIn) (countTok
 		return countTokensOut{}, err
 	}
 	out := countTokensOut{Total: t.total, UnknownService: t.unknown, Coverage: covered}
-	out.Groups, out.GroupsLeftOut = t.largest()
+	out.Groups, out.GroupsLeftOut = largestGroups(t.groups, maxGroups)
 	return out, nil
 }
 
@@ -122,14 +122,15 @@ func (t *tally) key(connection string, token *providers.Token) string {
 	}
 }
 
-// largest returns the groups by falling count, and how many were left out.
-func (t *tally) largest() ([]group, int) {
-	var groups []group
-	for key, count := range t.groups {
+// largestGroups returns at most so many groups by falling count, and how many
+// were left out.
+func largestGroups(counts map[string]int, most int) ([]group, int) {
+	groups := make([]group, 0, len(counts))
+	for key, count := range counts {
 		groups = append(groups, group{key, count})
 	}
 	slices.SortFunc(groups, func(a, b group) int { return cmp.Or(b.Count-a.Count, strings.Compare(a.Key, b.Key)) })
-	shown := min(len(groups), maxGroups)
+	shown := min(len(groups), most)
 	return groups[:shown], len(groups) - shown
 }
 

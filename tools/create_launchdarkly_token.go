@@ -27,9 +27,8 @@ type createLaunchDarklyTokenIn struct {
 type createTokenOut struct {
 	preview
 	OperationID string     `json:"operation_id,omitempty"`
-	Token       *tokenRow  `json:"token,omitempty"`
+	Token       *mintedRow `json:"token,omitempty"`
 	Secret      *secretRow `json:"secret,omitempty"`
-	Resources   []resource `json:"resources,omitempty" jsonschema_description:"what permissions can name"`
 }
 
 func createLaunchDarklyToken() Tool {

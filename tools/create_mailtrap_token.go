@@ -27,6 +27,12 @@ type permissionArgument struct {
 	AccessLevel  string `json:"access_level" jsonschema:"enum=viewer,enum=admin" jsonschema_description:"what it may do there"`
 }
 
+// createMailtrapTokenOut is the result of create_mailtrap_token.
+type createMailtrapTokenOut struct {
+	createTokenOut
+	Resources []resource `json:"resources,omitempty" jsonschema_description:"what permissions can name"`
+}
+
 // resource is something that a permission can name.
 type resource struct {
 	Type string `json:"resource_type"`
@@ -35,7 +41,7 @@ type resource struct {
 }
 
 func createMailtrapToken() Tool {
-	return defineAny[createMailtrapTokenIn, createTokenOut](Tool{
+	return defineAny[createMailtrapTokenIn, createMailtrapTokenOut](Tool{
 		Name:  "create_mailtrap_token",
 		Title: "Create a Mailtrap API token",
 		Description: "Creates an API token; its secret goes to a sink, never into the answer. " +
@@ -111,7 +117,7 @@ func (c *Call) resources(ctx context.Context, connection *Connection, vendor *ma
 	if err != nil {
 		return nil, err
 	}
-	out := createTokenOut{Resources: []resource{}}
+	out := createMailtrapTokenOut{Resources: []resource{}}
 	out.Status, out.Next = status, next
 	for _, r := range found[:min(len(found), maxResources)] {
 		out.Resources = append(out.Resources, resource{Type: r.Type, ID: r.ID, Name: r.Name})

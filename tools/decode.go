@@ -114,6 +114,9 @@ func argumentsOf(t reflect.Type) []argument {
 			required:    !strings.Contains(options, "omitempty"),
 			description: field.Tag.Get("jsonschema_description"),
 		}
+		if words := field.Tag.Get("enum"); words != "" { // a list that another tool's schema spells out
+			a.enum = strings.Split(words, ",")
+		}
 		for _, rule := range strings.Split(field.Tag.Get("jsonschema"), ",") {
 			key, value, _ := strings.Cut(rule, "=")
 			number, _ := strconv.Atoi(value)

@@ -59,7 +59,7 @@ func (c *Call) find(ctx context.Context, connection *Connection, id, owner strin
 	connection.Note(err, c.Now())
 	if err == nil && (providers.Filter{Owner: owner}).Match(&token) == providers.NoMatch {
 		return providers.Token{}, &Problem{
-			Code: string(providers.CodeNotFound), Message: "the token with this id belongs to another owner",
+			Code: "owner_mismatch", Message: "the token with this id belongs to another owner",
 			Next: "check owner, or leave it out",
 		}
 	}

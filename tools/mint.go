@@ -69,8 +69,7 @@ func (c *Call) create(ctx context.Context, m mint, now time.Time) (createTokenOu
 			failure = fmt.Errorf("operation %s: %w", operation, err)
 			return
 		}
-		row := fullRow(&minted.Token, false)
-		out.Status, out.Token = statusCreated, &row
+		out.Status, out.Token = statusCreated, mintedRowOf(&minted.Token)
 		secret, err := c.deliver(ctx, to, minted)
 		out.Secret = &secret
 		if err != nil {

@@ -83,12 +83,17 @@ func (c *Call) planRevocation(ctx context.Context, connection *Connection, id, o
 		return revokePlan{}, err
 	}
 	token, err := c.find(ctx, connection, id, owner)
-	if shown != nil && providers.CodeOf(err) == providers.CodeNotFound {
-		return revokePlan{token: shown.token, gone: true}, nil
+	if shown != nil && problemCode(err) == providers.CodeNotFound {
+		return c.proveGone(ctx, connection, *shown, err)
 	}
 	if err != nil {
 		return revokePlan{}, err
 	}
+	found := []providers.Token{token}
+	if err := c.nameOwners(ctx, connection, found); err != nil {
+		return revokePlan{}, err
+	}
+	token = found[0]
 	if err := c.guard(own, connection, &token); err != nil {
 		return revokePlan{}, err
 	}
@@ -98,6 +103,28 @@ func (c *Call) planRevocation(ctx context.Context, connection *Connection, id, o
 		}
 	}
 	return revokePlan{token: token}, nil
+}
+
+// proveGone reads a token that was not found again in its owner's complete list:
+// absence elsewhere proves nothing.
+func (c *Call) proveGone(ctx context.Context, connection *Connection, shown revokePlan, absent error) (revokePlan, error) {
+	_, err := c.find(ctx, connection, shown.token.ID, shown.token.Owner.ID)
+	switch {
+	case problemCode(err) == providers.CodeNotFound:
+		return revokePlan{token: shown.token, gone: true}, nil
+	case err != nil:
+		return revokePlan{}, err
+	default:
+		return revokePlan{}, drifted([]string{"token " + shown.token.ID + " stands elsewhere now (" + absent.Error() + ")"})
+	}
+}
+
+// problemCode returns the code of a vendor's or of our own error.
+func problemCode(err error) providers.Code {
+	if p := problemOf(err); p != nil {
+		return providers.Code(p.Code)
+	}
+	return ""
 }
 
 func (c *Call) revoke(ctx context.Context, connection *Connection, p revokePlan, reason string) (revokeTokenOut, error) {

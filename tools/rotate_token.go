@@ -23,7 +23,7 @@ type rotateTokenIn struct {
 type rotateTokenOut struct {
 	preview
 	OperationID string     `json:"operation_id,omitempty"`
-	Token       *tokenRow  `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
+	Token       *mintedRow `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
 	OldTokenID  string     `json:"old_token_id,omitempty" jsonschema_description:"where the new token has another id"`
 	OldEnds     string     `json:"old_secret_ends,omitempty"`
 	Secret      *secretRow `json:"secret,omitempty"`
@@ -186,8 +186,7 @@ func (c *Call) rotate(ctx context.Context, connection *Connection, rotator provi
 }
 
 func (o *rotateTokenOut) minted(r rotation, minted providers.Minted) {
-	row := fullRow(&minted.Token, false)
-	o.Status, o.Token = statusRotated, &row
+	o.Status, o.Token = statusRotated, mintedRowOf(&minted.Token)
 	o.OldEnds = minted.OldEnds.String()
 	if minted.Token.ID != r.token.ID {
 		o.OldTokenID = r.token.ID

@@ -32,6 +32,19 @@ type tokenRow struct {
 	Modified      string   `json:"modified,omitempty"`
 }
 
+// mintedRow is a token that was made or changed, in the result that tells so.
+// get_token shows the rest.
+type mintedRow struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Access  string `json:"access"`
+	Expires string `json:"expires,omitempty"`
+}
+
+func mintedRowOf(t *providers.Token) *mintedRow {
+	return &mintedRow{ID: t.ID, Name: t.Name, Access: string(t.Access), Expires: t.Expires.String()}
+}
+
 // conciseRow is a row small enough to read by the dozen.
 func conciseRow(t *providers.Token, own bool) tokenRow {
 	return tokenRow{

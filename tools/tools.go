@@ -87,7 +87,6 @@ func defineAny[In, Out any](t Tool, handle func(context.Context, *Call, In) (any
 // Annotations returns the four hints, all computed from the class.
 func (t Tool) Annotations() mcp.ToolAnnotation {
 	return mcp.ToolAnnotation{
-		Title:           t.Title,
 		ReadOnlyHint:    new(t.Class == policy.Read),
 		DestructiveHint: new(t.Class != policy.Read && t.Class != policy.Mint),
 		IdempotentHint:  new(t.Class != policy.Mint && t.Class != policy.Rotate),

@@ -26,7 +26,7 @@ type updateLaunchDarklyTokenIn struct {
 // updateLaunchDarklyTokenOut is the result of update_launchdarkly_token.
 type updateLaunchDarklyTokenOut struct {
 	preview
-	Token *tokenRow `json:"token,omitempty"`
+	Token *mintedRow `json:"token,omitempty"`
 }
 
 func updateLaunchDarklyToken() Tool {
@@ -147,8 +147,7 @@ func (c *Call) update(ctx context.Context, connection *Connection, vendor *launc
 		connection.Note(failure, c.Now())
 		c.Log.Info("update", "connection", connection.Name, "token", u.token.ID, "principal", c.Principal.Name, "failed", failure != nil)
 		if failure == nil {
-			row := fullRow(&token, false)
-			out.Status, out.Token, out.Effects = statusUpdated, &row, u.plan.Differences
+			out.Status, out.Token, out.Effects = statusUpdated, mintedRowOf(&token), u.plan.Differences
 		}
 	})
 	if err != nil {

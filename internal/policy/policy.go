@@ -84,6 +84,11 @@ func (p Policy) ProtectsAny() bool {
 	return len(p.Protect.IDs)+len(p.Protect.Owners)+len(p.Protect.Names) > 0
 }
 
+// ProtectsByEmail reports whether an owner is protected by e-mail address.
+func (p Policy) ProtectsByEmail() bool {
+	return slices.ContainsFunc(p.Protect.Owners, func(owner string) bool { return strings.Contains(owner, "@") })
+}
+
 // matchName matches * against any text, also none. Everything else is literal.
 func matchName(pattern, name string) bool {
 	parts := strings.Split(strings.ToLower(pattern), "*")

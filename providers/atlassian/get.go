@@ -2,6 +2,7 @@ package atlassian
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -26,9 +27,44 @@ func (p *Provider) Get(ctx context.Context, ref providers.Ref) (providers.Token,
 		return providers.Token{}, err
 	}
 	if isEmail(ref.Owner) {
-		return p.find(ctx, ref.ID, providers.Filter{})
+		return p.find(ctx, ref.ID, providers.Filter{Owner: ref.Owner})
 	}
-	return p.getOwned(ctx, ref)
+	token, err := p.getOwned(ctx, ref)
+	return token, ownerUnknown(err)
+}
+
+// ownerUnknown marks the vendor's answer that there is no such account: it is no
+// proof that a token is gone.
+func ownerUnknown(err error) error {
+	var e *providers.Error
+	if !isAccountUnknown(err) || !errors.As(err, &e) {
+		return err
+	}
+	marked := *e
+	marked.Code = providers.CodeOwnerUnknown
+	marked.Message = "the vendor knows no account with the owner's id"
+	marked.Next = "list tokens to find the right owner, or leave owner out"
+	return &marked
+}
+
+// Locate reads the organization's listings until all the tokens showed, or to
+// their end.
+func (p *Provider) Locate(ctx context.Context, ids []string) (map[string]providers.Token, error) {
+	found := map[string]providers.Token{}
+	for page, err := range p.List(ctx, providers.Filter{}, "") {
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range page.Tokens {
+			if slices.Contains(ids, t.ID) {
+				found[t.ID] = t
+			}
+		}
+		if len(found) == len(ids) {
+			break
+		}
+	}
+	return found, nil
 }
 
 func (p *Provider) getOwned(ctx context.Context, ref providers.Ref) (providers.Token, error) {

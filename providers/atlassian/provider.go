@@ -26,13 +26,16 @@ import (
 )
 
 var (
-	_ providers.Provider    = (*Provider)(nil)
-	_ providers.Lister      = (*Provider)(nil)
-	_ providers.Counter     = (*Provider)(nil)
-	_ providers.Getter      = (*Provider)(nil)
-	_ providers.Revoker     = (*Provider)(nil)
-	_ providers.BulkRevoker = (*Provider)(nil)
-	_ providers.HandOff     = (*Provider)(nil)
+	_ providers.Provider       = (*Provider)(nil)
+	_ providers.Lister         = (*Provider)(nil)
+	_ providers.Counter        = (*Provider)(nil)
+	_ providers.Getter         = (*Provider)(nil)
+	_ providers.Revoker        = (*Provider)(nil)
+	_ providers.BulkRevoker    = (*Provider)(nil)
+	_ providers.SingleRevoker  = (*Provider)(nil)
+	_ providers.Locator        = (*Provider)(nil)
+	_ providers.AccountCounter = (*Provider)(nil)
+	_ providers.HandOff        = (*Provider)(nil)
 )
 
 const (

@@ -19,15 +19,11 @@ import (
 //
 // It returns an Error with CodeNotOffered for a token of a service account, with
 // CodeRefused where it cannot tell which record is the token, and with
-// CodeNotFound where the vendor does not know the owner, which proves nothing of
-// the token.
+// CodeOwnerUnknown where the vendor does not know the owner, which proves nothing
+// of the token.
 func (p *Provider) Revoke(ctx context.Context, token providers.Token) (providers.Revocation, error) {
-	if token.Kind == providers.KindService {
-		return "", &providers.Error{
-			Provider: vendor, Code: providers.CodeNotOffered,
-			Message: "no API can revoke a single token of a service account",
-			Next:    strings.Join(p.HandOff(providers.DeedRevokeServiceToken), " "),
-		}
+	if err := p.CanRevoke(token); err != nil {
+		return "", err
 	}
 	if token.Owner.ID == "" {
 		return "", invalid("user management revokes a token below its owner, whose account id is missing; give owner")
@@ -41,11 +37,25 @@ func (p *Provider) Revoke(ctx context.Context, token providers.Token) (providers
 	id, err := recordOf(token, p.client.userTokens(ctx, token.Owner.ID))
 	switch {
 	case err != nil:
-		return "", err
+		return "", ownerUnknown(err)
 	case id == "":
 		return providers.AlreadyGone, nil
 	}
-	return p.delete(ctx, token.Owner.ID, id)
+	revocation, err := p.delete(ctx, token.Owner.ID, id)
+	return revocation, ownerUnknown(err)
+}
+
+// CanRevoke refuses a token of a service account: the vendor ends these only all
+// at once, or by hand.
+func (p *Provider) CanRevoke(token providers.Token) error {
+	if token.Kind != providers.KindService {
+		return nil
+	}
+	return &providers.Error{
+		Provider: vendor, Code: providers.CodeNotOffered,
+		Message: "no API can revoke a single token of a service account",
+		Next:    strings.Join(p.HandOff(providers.DeedRevokeServiceToken), " "),
+	}
 }
 
 // delete sends the revocation. A 204 alone is taken for success: it is what the

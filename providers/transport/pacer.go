@@ -44,6 +44,13 @@ func newPacer(reserve float64) *pacer {
 	return &pacer{reserve: min(max(reserve, 0), 0.9), budgets: map[scope]*window{}, inFlight: map[string]int{}}
 }
 
+// The bounds of one wait. A reset may lie slightly in the past (seen at
+// LaunchDarkly), or centuries ahead.
+const (
+	shortWait = 50 * time.Millisecond
+	longWait  = 24 * time.Hour
+)
+
 // errTooLong says that the budget comes back later than a call can wait.
 var errTooLong = errors.New("the budget comes back too late")
 
@@ -67,26 +74,25 @@ func (p *pacer) wait(ctx context.Context, route string) error {
 	}
 }
 
-// take books a request, or returns how long to wait. A wait is never below 50 ms
-// (a reset slightly in the past has been seen at LaunchDarkly) and carries jitter.
+// take books a request, or returns how long to wait, with jitter. A window that
+// ended gives its allowance anew: all who waited must not start at once.
 func (p *pacer) take(now time.Time, route string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var delay time.Duration
 	for of, w := range p.budgets {
-		if !now.Before(w.Reset) {
-			delete(p.budgets, of) // a new window; the next answer tells its budget
-			continue
-		}
 		if of.route != "" && of.route != route {
 			continue
 		}
+		if !now.Before(w.Reset) {
+			w.Remaining = max(w.Limit, w.largest) // a new window; the next answer tells its budget
+		}
 		if w.Remaining-p.inFlight[of.route] <= w.floor(p.reserve) {
-			delay = max(delay, w.Reset.Sub(now))
+			delay = max(delay, w.Reset.Sub(now), shortWait)
 		}
 	}
 	if delay > 0 {
-		return max(delay, 50*time.Millisecond) + rand.N(100*time.Millisecond)
+		return min(delay, longWait) + rand.N(2*shortWait)
 	}
 	p.count(route, 1)
 	return 0
@@ -134,8 +140,9 @@ func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
 			w = &window{}
 			p.budgets[of] = w
 		}
-		// Answers can overtake each other: in one window the smaller number is newer.
-		if ok && b.Reset.Equal(w.Reset) && b.Remaining > w.Remaining {
+		// Answers can overtake each other: the later window is newer, and in one
+		// window the smaller number.
+		if ok && (b.Reset.Before(w.Reset) || b.Reset.Equal(w.Reset) && b.Remaining > w.Remaining) {
 			continue
 		}
 		w.Budget = b

@@ -16,9 +16,9 @@ import (
 func Stream[T any](ctx context.Context, c *Client, req Request) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		ctx, cancel := context.WithCancel(ctx)
+		reading, cancel := context.WithCancel(ctx)
 		defer cancel()
-		response, body, err := c.exchange(ctx, req, false)
+		response, body, err := c.exchange(reading, req, false)
 		if err != nil {
 			yield(zero, err)
 			return
@@ -26,8 +26,21 @@ func Stream[T any](ctx context.Context, c *Client, req Request) iter.Seq2[T, err
 		defer body.Close()
 		guarded := &guardedReader{r: body, silence: c.options.Timeout, stop: cancel}
 		if err := decodeArray(guarded, func(element T) bool { return yield(element, nil) }); err != nil {
-			yield(zero, c.brokenAnswer(req, response, "the list broke off or is not a JSON array", err))
+			yield(zero, c.brokenStream(ctx, reading, req, response, err))
 		}
+	}
+}
+
+// brokenStream tells the caller's own end of a stream, and one that fell silent,
+// from an answer that broke off.
+func (c *Client) brokenStream(ctx, reading context.Context, req Request, response Response, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return c.cancelled(ctx, ctx.Err())
+	case reading.Err() != nil:
+		return c.cancelled(ctx, context.DeadlineExceeded)
+	default:
+		return c.brokenAnswer(req, response, "the list broke off or is not a JSON array", err)
 	}
 }
 
