@@ -122,7 +122,9 @@ func argumentsOf(t reflect.Type) []argument {
 			number, _ := strconv.Atoi(value)
 			switch key {
 			case "enum":
-				a.enum = append(a.enum, value)
+				if value != connectionsEnum { // Call.connection judges connection names
+					a.enum = append(a.enum, value)
+				}
 			case "minimum":
 				a.minimum = number
 			case "maximum":

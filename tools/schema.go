@@ -25,7 +25,10 @@ type Schemas struct {
 
 // connectionsPlaceholder stands in the generated schemas where the names of the
 // connections go that the tool can serve.
-const connectionsPlaceholder = `"@connections"`
+const connectionsPlaceholder = `"` + connectionsEnum + `"`
+
+// connectionsEnum is the placeholder as the arguments' tags write it.
+const connectionsEnum = "@connections"
 
 func loadSchemas() (map[string]Schemas, error) {
 	var schemas map[string]Schemas

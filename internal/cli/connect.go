@@ -72,13 +72,13 @@ func newMailtrap(hc *http.Client, c config.Connection, o transport.Options) (pro
 	}, o)
 }
 
-// environment builds what the tools work with. It sends nothing and reads no
-// credential.
-func (a *app) environment(c config.Config, log *slog.Logger) (*tools.Env, error) {
+// environment builds what the tools work with, and a function that lets go of
+// idle connections. It sends nothing and reads no credential.
+func (a *app) environment(c config.Config, log *slog.Logger) (_ *tools.Env, release func(), _ error) {
 	options := transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: c.CAFile, Timeout: c.Timeout, Reserve: c.RateReserve}
 	hc, err := transport.New(options)
 	if err != nil {
-		return nil, err
+		return nil, func() {}, err
 	}
 	var connections []*tools.Connection
 	var plain []*providers.Connection
@@ -99,7 +99,7 @@ func (a *app) environment(c config.Config, log *slog.Logger) (*tools.Env, error)
 	}
 	sinks, err := sinksOf(c)
 	if err := errors.Join(append(problems, err)...); err != nil {
-		return nil, err
+		return nil, func() {}, err
 	}
 	keys := stateKeys(c.StateDir)
 	return &tools.Env{
@@ -107,7 +107,7 @@ func (a *app) environment(c config.Config, log *slog.Logger) (*tools.Env, error)
 		Confirm: confirm.NewStore(time.Now), Cursors: tools.NewCursors(keys("cursor.key")),
 		Sinks: sinks, FingerprintKey: keys("fingerprint.key"),
 		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, Work: tools.NewTracker(),
-	}, nil
+	}, hc.CloseIdleConnections, nil
 }
 
 func policyOf(name string, c config.Connection) policy.Policy {

@@ -111,8 +111,8 @@ func (a *app) setUp(cmd *cobra.Command, stdio bool) (setting, error) {
 		return setting{}, err
 	}
 	log := a.logger(c.Log)
-	env, err := a.environment(c, log)
-	return setting{config: c, env: env, log: log, close: func() {}}, err
+	env, release, err := a.environment(c, log)
+	return setting{config: c, env: env, log: log, close: release}, err
 }
 
 // demoSeed makes every demo the same.
@@ -130,7 +130,9 @@ func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
 	if err != nil {
 		return setting{}, err
 	}
+	release := func() {}
 	closeAll := func() {
+		release()
 		_ = vendors.Close()
 		_ = os.RemoveAll(dir)
 	}
@@ -142,7 +144,7 @@ func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
 	c.ReadOnly = a.flags.readOnly
 	c.Log = config.Log{Level: a.flags.logLevel, Format: a.flags.logFormat}
 	log := a.logger(c.Log)
-	env, err := a.environment(c, log)
+	env, release, err := a.environment(c, log)
 	if err != nil {
 		closeAll()
 		return setting{}, err
