@@ -113,7 +113,7 @@ func (a *app) logger(c config.Log) *slog.Logger {
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(a.streams.Err, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewHandler(a.streams.Err, &tint.Options{
+	return slog.New(tint.NewTextHandler(a.streams.Err, &tint.Options{
 		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err),
 	}))
 }

@@ -119,13 +119,14 @@ func (w *walk) try(ctx context.Context, tool string, arguments map[string]any) (
 }
 
 // confirmed calls a changing tool twice: for the preview, and with its code.
-func (w *walk) confirmed(ctx context.Context, tool string, arguments map[string]any) (map[string]any, error) {
+func (w *walk) confirmed(ctx context.Context, tool string, arguments map[string]any) error {
 	preview, err := w.call(ctx, tool, arguments)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	arguments["confirm"] = preview["confirm"]
-	return w.call(ctx, tool, arguments)
+	_, err = w.call(ctx, tool, arguments)
+	return err
 }
 
 func (w *walk) inventory(ctx context.Context) error {
@@ -199,10 +200,9 @@ func (w *walk) update(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.confirmed(ctx, "update_launchdarkly_token", map[string]any{
+	return w.confirmed(ctx, "update_launchdarkly_token", map[string]any{
 		"connection": "acme-launchdarkly", "token_id": id, "description": "reads flags for the nightly report", "role": "writer",
 	})
-	return err
 }
 
 func (w *walk) rotation(ctx context.Context) error {
@@ -215,7 +215,7 @@ func (w *walk) rotation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err = w.confirmed(ctx, "rotate_token", map[string]any{"connection": "acme-mailtrap", "token_id": id}); err != nil {
+	if err = w.confirmed(ctx, "rotate_token", map[string]any{"connection": "acme-mailtrap", "token_id": id}); err != nil {
 		return err
 	}
 	_, err = w.call(ctx, "rotate_token", map[string]any{"connection": "acme-atlassian", "token_id": "asp_any"})
@@ -235,7 +235,7 @@ func foreignID(listed map[string]any) (string, error) {
 
 func (w *walk) bulk(ctx context.Context) error {
 	w.title("A bulk revocation: exact targets, one code, a result for each")
-	_, err := w.confirmed(ctx, "bulk_revoke_tokens", map[string]any{
+	err := w.confirmed(ctx, "bulk_revoke_tokens", map[string]any{
 		"connection": "acme-launchdarkly", "unused_for": "400d", "reason": "yearly clean-up",
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"cmp"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
@@ -214,14 +215,18 @@ func (a *atlassian) gatewayError(status int, message string) answer {
 }
 
 func (a *atlassian) appError(status int, title, detail string) answer {
-	item := a.marked(map[string]any{"id": "5f1a0d5e-2b7c-4a3b-9a60-3d1f8c9b7e21", "status": strconv.Itoa(status),
-		"code": fmt.Sprintf("ADMIN-%d-1", status), "title": title}, "detail", detail)
+	item := a.marked(map[string]any{
+		"id": "5f1a0d5e-2b7c-4a3b-9a60-3d1f8c9b7e21", "status": strconv.Itoa(status),
+		"code": fmt.Sprintf("ADMIN-%d-1", status), "title": title,
+	}, "detail", detail)
 	return reply(status, map[string]any{"errors": []any{item}})
 }
 
 func (a *atlassian) frameworkError(c *call, status int, message string) answer {
-	return reply(status, a.marked(map[string]any{"timestamp": isoMillis(a.env.now()), "path": "/" + strings.Join(c.path, "/"),
-		"status": status, "error": http.StatusText(status), "requestId": fmt.Sprintf("%08x", c.seq)}, "message", message))
+	return reply(status, a.marked(map[string]any{
+		"timestamp": isoMillis(a.env.now()), "path": "/" + strings.Join(c.path, "/"),
+		"status": status, "error": http.StatusText(status), "requestId": fmt.Sprintf("%08x", c.seq),
+	}, "message", message))
 }
 
 func (a *atlassian) marked(body map[string]any, messageKey, message string) map[string]any {
@@ -413,7 +418,7 @@ func (a *atlassian) seedKey(r *rand.Rand, label, credential string, created, exp
 	key := &atlassianKey{
 		seq: number + 1, id: randomText(r, 20), label: label, credential: credential, created: created, expires: expires,
 		scopes: scopes, systemAccount: "557057:" + randomUUID(r), createdBy: a.order[0],
-		secret: text + "=" + strings.ToUpper(hex.EncodeToString([]byte{byte(sum >> 24), byte(sum >> 16), byte(sum >> 8), byte(sum)})),
+		secret: text + "=" + strings.ToUpper(hex.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))),
 	}
 	a.keys = append(a.keys, key)
 	a.bySecret[key.secret] = key

@@ -347,10 +347,12 @@ func (a *atlassian) listServiceAccounts(c *call, _ []string) answer {
 	rows := []serviceAccountRecord{}
 	for _, account := range a.order {
 		if account.service {
-			rows = append(rows, serviceAccountRecord{AtlassianID: account.id, ID: account.internalID, Email: account.email,
+			rows = append(rows, serviceAccountRecord{
+				AtlassianID: account.id, ID: account.internalID, Email: account.email,
 				DisplayName: account.name, Picture: "https://avatars.example/default.png", Container: atlassianOrg,
 				UpdatedAt: account.updated, Status: "ACTIVE", CreatedByID: a.order[0].id, Description: account.description,
-				Canary: a.env.marker()})
+				Canary: a.env.marker(),
+			})
 		}
 	}
 	total := len(rows)
@@ -371,10 +373,12 @@ func (a *atlassian) listKeys(c *call, _ []string) answer {
 	page, next := pageOf(ordered(a.keys, q), q)
 	records := make([]accessKey, 0, len(page))
 	for _, k := range page {
-		record := accessKey{ID: k.id, Label: k.label, CreatedAt: isoMillis(k.created), ExpiresAt: a.date(k.expires),
+		record := accessKey{
+			ID: k.id, Label: k.label, CreatedAt: isoMillis(k.created), ExpiresAt: a.date(k.expires),
 			LastActiveAt: a.date(k.lastActive), SystemAccountID: k.systemAccount, Resource: "ari:cloud:platform::org/" + atlassianOrg,
 			OrgID: atlassianOrg, CreatedBy: accessUser{ID: k.createdBy.id, Name: k.createdBy.name, Email: k.createdBy.email},
-			Scopes: k.scopes, TargetResources: []string{}, Canary: a.env.marker()}
+			Scopes: k.scopes, TargetResources: []string{}, Canary: a.env.marker(),
+		}
 		if record.Scopes == nil {
 			record.Scopes = []string{}
 		}

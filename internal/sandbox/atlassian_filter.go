@@ -29,6 +29,7 @@ func (t *atlassianToken) state() string    { return t.status }
 func (t *atlassianToken) contains(word string) bool {
 	return strings.Contains(strings.ToLower(t.label), word) || t.account.contains(word)
 }
+
 func (t *atlassianToken) date(field string) int64 {
 	return dateOf(field, t.created, t.lastActive, t.expires)
 }
@@ -38,9 +39,11 @@ func (k *atlassianKey) name() string     { return k.label }
 func (k *atlassianKey) contains(word string) bool {
 	return strings.Contains(strings.ToLower(k.label), word) || k.createdBy.contains(word)
 }
+
 func (k *atlassianKey) date(field string) int64 {
 	return dateOf(field, k.created, k.lastActive, k.expires)
 }
+
 func (k *atlassianKey) state() string {
 	if k.scopes == nil {
 		return "UNSCOPED"

@@ -267,20 +267,30 @@ func TestAccessFilters(t *testing.T) {
 		"email":   {"q=" + url.QueryEscape(strings.ToUpper(email)), func(t sandbox.AtlassianToken) bool { return t.OwnerEmail == email }},
 		"label":   {"q=ignore+PREVIOUS", func(t sandbox.AtlassianToken) bool { return strings.HasPrefix(t.Label, "Ignore previous") }},
 		"blocked": {"status=BLOCKED", func(t sandbox.AtlassianToken) bool { return t.Status == "BLOCKED" }},
-		"older": {"createdAtSearchType=gt&createdAtUom=day&createdAtValue=365",
-			func(t sandbox.AtlassianToken) bool { return t.CreatedAt.Before(ago(365)) }},
-		"younger": {"createdAtSearchType=lt&createdAtUom=WEEKS&createdAtValue=10",
-			func(t sandbox.AtlassianToken) bool { return t.CreatedAt.After(ago(70)) }},
-		"range": {"createdAtSearchType=range&createdAtFrom=" + ago(300).Format(time.RFC3339) + "&createdAtTo=" + ago(100).Format("2006-01-02T15:04:05.000Z"),
+		"older": {
+			"createdAtSearchType=gt&createdAtUom=day&createdAtValue=365",
+			func(t sandbox.AtlassianToken) bool { return t.CreatedAt.Before(ago(365)) },
+		},
+		"younger": {
+			"createdAtSearchType=lt&createdAtUom=WEEKS&createdAtValue=10",
+			func(t sandbox.AtlassianToken) bool { return t.CreatedAt.After(ago(70)) },
+		},
+		"range": {
+			"createdAtSearchType=range&createdAtFrom=" + ago(300).Format(time.RFC3339) + "&createdAtTo=" + ago(100).Format("2006-01-02T15:04:05.000Z"),
 			func(t sandbox.AtlassianToken) bool {
 				return !t.CreatedAt.Before(ago(300)) && !t.CreatedAt.After(ago(100))
-			}},
-		"relative range": {"lastActiveAtSearchType=range&lastActiveAtRangeFrom=90day",
+			},
+		},
+		"relative range": {
+			"lastActiveAtSearchType=range&lastActiveAtRangeFrom=90day",
 			func(t sandbox.AtlassianToken) bool {
 				return !t.LastActiveAt.Before(ago(90)) && !t.LastActiveAt.IsZero()
-			}},
-		"unused": {"lastActiveAtSearchType=gt&lastActiveAtUom=month&lastActiveAtValue=3",
-			func(t sandbox.AtlassianToken) bool { return t.LastActiveAt.Before(ago(90)) && !t.LastActiveAt.IsZero() }},
+			},
+		},
+		"unused": {
+			"lastActiveAtSearchType=gt&lastActiveAtUom=month&lastActiveAtValue=3",
+			func(t sandbox.AtlassianToken) bool { return t.LastActiveAt.Before(ago(90)) && !t.LastActiveAt.IsZero() },
+		},
 		"both": {"status=ALLOWED&lastActiveAtSearchType=lt&lastActiveAtUom=day&lastActiveAtValue=30", func(t sandbox.AtlassianToken) bool {
 			return t.Status == "ALLOWED" && t.LastActiveAt.After(ago(30))
 		}},
@@ -458,7 +468,8 @@ func TestAPIKeys(t *testing.T) {
 		ID, Label string
 		Scopes    []string
 		CreatedBy struct{ Email string }
-	}) bool {
+	},
+	) bool {
 		return k.Label == "tokenreeve audit"
 	})
 	b.org("PATCH", "/api-keys/revoke/"+keys[i].ID, "{}").want(t, 204)
@@ -470,8 +481,10 @@ func TestAPIKeys(t *testing.T) {
 
 func TestAtlassianRateLimit(t *testing.T) {
 	c := newClock()
-	b := open(t, sandbox.Options{Now: c.now, Atlassian: sandbox.AtlassianOptions{RetryAfter: true,
-		AccessBudget: sandbox.Budget{Requests: 2, Window: 20 * time.Second}, UserBudget: sandbox.Budget{Requests: 1}}})
+	b := open(t, sandbox.Options{Now: c.now, Atlassian: sandbox.AtlassianOptions{
+		RetryAfter:   true,
+		AccessBudget: sandbox.Budget{Requests: 2, Window: 20 * time.Second}, UserBudget: sandbox.Budget{Requests: 1},
+	}})
 	for i := range 2 {
 		r := b.org("GET", "/api-tokens/count", "").want(t, 200)
 		if got := r.header.Get("X-Ratelimit-Remaining"); got != fmt.Sprint(1-i) {

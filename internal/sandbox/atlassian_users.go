@@ -53,7 +53,8 @@ func (a *atlassian) serveUsers(c *call) answer {
 	}
 	if !a.accountID.MatchString(args[0]) {
 		return a.keyError(http.StatusBadRequest, "fieldConstraintsViolated", map[string]any{"fieldViolations": []any{
-			map[string]any{"field": "account_id", "violations": []any{map[string]any{"key": "pattern"}}}}})
+			map[string]any{"field": "account_id", "violations": []any{map[string]any{"key": "pattern"}}},
+		}})
 	}
 	return found.handle(c, args)
 }

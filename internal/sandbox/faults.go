@@ -101,8 +101,10 @@ func (f *Fault) acts() bool {
 }
 
 func (f *Fault) check() error {
-	kinds := []FaultKind{FaultLatency, FaultStatus, Fault429, Fault500, Fault502, Fault503, Fault504, FaultHTML,
-		FaultNotJSON, FaultHuge, FaultCut, FaultLostAnswer, FaultTruncate, FaultEmpty, FaultWrongStatus, FaultSlow}
+	kinds := []FaultKind{
+		FaultLatency, FaultStatus, Fault429, Fault500, Fault502, Fault503, Fault504, FaultHTML,
+		FaultNotJSON, FaultHuge, FaultCut, FaultLostAnswer, FaultTruncate, FaultEmpty, FaultWrongStatus, FaultSlow,
+	}
 	switch {
 	case !slices.Contains(kinds, f.Kind):
 		return fmt.Errorf("sandbox: fault kind %q: want one of %v", f.Kind, kinds)

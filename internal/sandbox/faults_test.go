@@ -143,8 +143,14 @@ func TestFaultCounts(t *testing.T) {
 
 func TestBadFaults(t *testing.T) {
 	b := open(t, sandbox.Options{})
-	for _, f := range []sandbox.Fault{{}, {Kind: "x"}, {Kind: sandbox.FaultStatus}, {Kind: sandbox.Fault500, Vendor: "x"},
-		{Kind: sandbox.Fault500, Status: 700}, {Kind: sandbox.Fault500, Times: -1}} {
+	for _, f := range []sandbox.Fault{
+		{},
+		{Kind: "x"},
+		{Kind: sandbox.FaultStatus},
+		{Kind: sandbox.Fault500, Vendor: "x"},
+		{Kind: sandbox.Fault500, Status: 700},
+		{Kind: sandbox.Fault500, Times: -1},
+	} {
 		if _, err := b.AddFault(f); err == nil {
 			t.Errorf("accepted %+v", f)
 		}

@@ -359,11 +359,14 @@ func newLaunchDarkly(env *environment, opts LaunchDarklyOptions, company *compan
 	}
 	l.roles = []LaunchDarklyRole{
 		{ID: objectID(r, now-700*day), Key: "release-manager", Name: "Release manager", Policy: []Statement{
-			{Effect: "allow", Resources: []string{"proj/*:env/production:flag/*"}, Actions: []string{"updateOn", "updateTargets"}}}},
+			{Effect: "allow", Resources: []string{"proj/*:env/production:flag/*"}, Actions: []string{"updateOn", "updateTargets"}},
+		}},
 		{ID: objectID(r, now-500*day), Key: "token-admin", Name: "Token admin", Policy: []Statement{
-			{Effect: "allow", Resources: []string{"member/*:token/*", "service-token/*"}, Actions: []string{"*"}}}},
+			{Effect: "allow", Resources: []string{"member/*:token/*", "service-token/*"}, Actions: []string{"*"}},
+		}},
 		{ID: objectID(r, now-90*day), Key: "auditor", Name: "Auditor", Policy: []Statement{
-			{Effect: "allow", Resources: []string{"proj/*"}, Actions: []string{"viewProject"}}}},
+			{Effect: "allow", Resources: []string{"proj/*"}, Actions: []string{"viewProject"}},
+		}},
 	}
 	seeded := []*ldToken{}
 	credentials := l.seedCredentials(now)

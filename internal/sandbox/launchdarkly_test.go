@@ -61,8 +61,10 @@ func (b *box) ldToken(ok func(sandbox.LaunchDarklyToken) bool) sandbox.LaunchDar
 func TestLaunchDarklyAuth(t *testing.T) {
 	b := open(t, sandbox.Options{})
 	l := b.access.LaunchDarkly
-	for _, bad := range []string{"", "Bearer " + l.Credential, "api-x", strings.ToUpper(l.Credential), l.Credential + " ", "api-" + strings.Repeat("0", 36),
-		"sdk-" + l.Credential[4:], "api-00000000-0000-0000-0000-000000000000"} {
+	for _, bad := range []string{
+		"", "Bearer " + l.Credential, "api-x", strings.ToUpper(l.Credential), l.Credential + " ", "api-" + strings.Repeat("0", 36),
+		"sdk-" + l.Credential[4:], "api-00000000-0000-0000-0000-000000000000",
+	} {
 		r := b.ldAs(bad, "GET", "/tokens", "")
 		if bad == l.Credential+" " { // net/http trims it
 			r.want(t, 200)
@@ -412,11 +414,15 @@ func TestLaunchDarklyRemovedMember(t *testing.T) {
 
 func TestLaunchDarklyRateLimits(t *testing.T) {
 	c := newClock()
-	b := open(t, sandbox.Options{Now: c.now, LaunchDarkly: sandbox.LaunchDarklyOptions{RetryAfter: true,
-		GlobalBudget: sandbox.Budget{Requests: 6}, RouteBudget: sandbox.Budget{Requests: 2}, TokenBudget: sandbox.Budget{Requests: 4}}})
+	b := open(t, sandbox.Options{Now: c.now, LaunchDarkly: sandbox.LaunchDarklyOptions{
+		RetryAfter:   true,
+		GlobalBudget: sandbox.Budget{Requests: 6}, RouteBudget: sandbox.Budget{Requests: 2}, TokenBudget: sandbox.Budget{Requests: 4},
+	}})
 	r := b.ld("GET", "/tokens", "").want(t, 200)
-	for header, want := range map[string]string{"Global-Limit": "6", "Global-Remaining": "5", "Route-Limit": "2", "Route-Remaining": "1",
-		"Auth-Token-Limit": "4", "Auth-Token-Remaining": "3", "Reset": fmt.Sprint(c.at.UnixMilli() + 10_000), "Auth-Token-Reset": fmt.Sprint(c.at.UnixMilli() + 10_000)} {
+	for header, want := range map[string]string{
+		"Global-Limit": "6", "Global-Remaining": "5", "Route-Limit": "2", "Route-Remaining": "1",
+		"Auth-Token-Limit": "4", "Auth-Token-Remaining": "3", "Reset": fmt.Sprint(c.at.UnixMilli() + 10_000), "Auth-Token-Reset": fmt.Sprint(c.at.UnixMilli() + 10_000),
+	} {
 		if got := r.header.Get("X-Ratelimit-" + header); got != want {
 			t.Errorf("%s is %q; want %q", header, got, want)
 		}

@@ -71,8 +71,10 @@ func (l *launchDarkly) record(t *ldToken) ldRecord {
 	m := t.member
 	record := ldRecord{
 		ID: t.id, OwnerID: l.accountID, MemberID: m.id, Name: t.name, Description: t.description,
-		Member: ldMemberRecord{ID: m.id, FirstName: m.firstName, LastName: m.lastName, Role: m.role, Email: m.email,
-			Links: ldOwnLinks{Self: linkTo("/api/v2/members/" + m.id)}},
+		Member: ldMemberRecord{
+			ID: m.id, FirstName: m.firstName, LastName: m.lastName, Role: m.role, Email: m.email,
+			Links: ldOwnLinks{Self: linkTo("/api/v2/members/" + m.id)},
+		},
 		CreationDate: t.created, LastModified: t.modified, Role: t.role, CustomRoleIDs: t.customRoles, InlineRole: t.inlineRole,
 		Token: t.secret.lastFour(), ServiceToken: t.service, DefaultAPIVersion: t.version,
 		Links:  ldOwnLinks{Parent: &l.tokensLink, Self: linkTo(tokensPath + "/" + t.id)},

@@ -61,8 +61,10 @@ func TestMailtrapAuthAndFamilies(t *testing.T) {
 			t.Fatalf("headers %v", h)
 		}
 	}
-	for _, header := range []string{"X-None: 1", "Authorization: " + m.Credential, "Api-Token: x", "Authorization: Bearer " + strings.ToUpper(m.Credential),
-		"Authorization: Basic x", "Authorization: Bearer " + strings.Repeat("0", 32)} {
+	for _, header := range []string{
+		"X-None: 1", "Authorization: " + m.Credential, "Api-Token: x", "Authorization: Bearer " + strings.ToUpper(m.Credential),
+		"Authorization: Basic x", "Authorization: Bearer " + strings.Repeat("0", 32),
+	} {
 		r := b.send("GET", long, "", header).want(t, 401, `{"error":"Incorrect API token"}`)
 		if r.header.Get("Www-Authenticate") != `Token realm="Application"` || r.header.Get("X-Ratelimit-Limit") != "150" {
 			t.Fatalf("headers %v", r.header)

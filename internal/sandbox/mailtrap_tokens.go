@@ -300,8 +300,10 @@ func (m *mailtrap) reset(c *call, args []string) answer {
 		return *refused
 	}
 	id := m.nextID()
-	t := &mtToken{id: id, name: fmt.Sprintf("%s %d", old.name, id), createdBy: m.caller(c).name, expires: expires,
-		resources: slices.Clone(old.resources)}
+	t := &mtToken{
+		id: id, name: fmt.Sprintf("%s %d", old.name, id), createdBy: m.caller(c).name, expires: expires,
+		resources: slices.Clone(old.resources),
+	}
 	if utf8.RuneCountInString(t.name) > maxName {
 		return m.tooLong()
 	}

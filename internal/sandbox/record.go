@@ -51,8 +51,10 @@ func (l *requestLog) begin() (uint64, time.Time) {
 
 // recordedHeaders are the headers worth keeping; credentials are not among them.
 func recordedHeaders() []string {
-	return []string{"Accept", "Accept-Encoding", "Content-Type", "Content-Length", "User-Agent", "Ld-Api-Version",
-		"If-None-Match", "Idempotency-Key", "Traceparent", "X-Request-Id"}
+	return []string{
+		"Accept", "Accept-Encoding", "Content-Type", "Content-Length", "User-Agent", "Ld-Api-Version",
+		"If-None-Match", "Idempotency-Key", "Traceparent", "X-Request-Id",
+	}
 }
 
 func (l *requestLog) end(c *call, status int, fault string) {

@@ -252,8 +252,10 @@ func TestBelievableData(t *testing.T) {
 		found["mailtrap no end"] = found["mailtrap no end"] || token.ExpiresAt.IsZero()
 		found["mailtrap expired"] = found["mailtrap expired"] || (!token.ExpiresAt.IsZero() && token.ExpiresAt.Before(c.at))
 	}
-	for _, want := range []string{"never used", "stale", "no end", "expired", "week", "month", "blocked", "service", "hostile", "bidi",
-		"two of one name", "role admin", "role writer", "role reader", "custom", "inline", "grace", "mailtrap no end", "mailtrap expired"} {
+	for _, want := range []string{
+		"never used", "stale", "no end", "expired", "week", "month", "blocked", "service", "hostile", "bidi",
+		"two of one name", "role admin", "role writer", "role reader", "custom", "inline", "grace", "mailtrap no end", "mailtrap expired",
+	} {
 		if !found[want] {
 			t.Errorf("no %s", want)
 		}

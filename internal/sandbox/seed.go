@@ -105,13 +105,17 @@ type company struct{ people []*person }
 // newCompany invents people for the largest vendor: 40 for up to 240 tokens.
 // The second and third share a name.
 func newCompany(seed uint64, tokens int) *company {
-	first := []string{"Dana", "Alex", "Mira", "Jonas", "Priya", "Wei", "Sofía", "Omar", "Ingrid", "Tomasz", "Aiko", "Luca",
+	first := []string{
+		"Dana", "Alex", "Mira", "Jonas", "Priya", "Wei", "Sofía", "Omar", "Ingrid", "Tomasz", "Aiko", "Luca",
 		"Fatima", "Noah", "Zoë", "Kwame", "Élodie", "Viktor", "Leila", "Søren", "Amara", "Mateo", "Hana", "Björn",
-		"Nadia", "Ravi", "Chloe", "Diego", "Yuki", "Emeka", "Marta", "Ivan", "Lin", "Samuel", "Rosa", "Peter"}
-	last := []string{"Example", "Kim", "Novak", "Lindqvist", "Raman", "Chen", "García", "Haddad", "Berg", "Kowalski", "Tanaka",
+		"Nadia", "Ravi", "Chloe", "Diego", "Yuki", "Emeka", "Marta", "Ivan", "Lin", "Samuel", "Rosa", "Peter",
+	}
+	last := []string{
+		"Example", "Kim", "Novak", "Lindqvist", "Raman", "Chen", "García", "Haddad", "Berg", "Kowalski", "Tanaka",
 		"Rossi", "Al-Sayed", "Fischer", "van Dijk", "Mensah", "Dubois", "Petrov", "Farsi", "Nielsen", "Okafor", "Silva",
 		"Sato", "Ström", "Haddock", "Patel", "Martin", "Torres", "Mori", "Obi", "Zielińska", "Horvat", "Wang", "O'Brien",
-		"Delgado", "Schmidt"}
+		"Delgado", "Schmidt",
+	}
 	r := newRand(seed, "people")
 	count := max(40, tokens/6)
 	c := &company{people: make([]*person, 0, count)}
@@ -174,9 +178,11 @@ func kindOf(r *rand.Rand, number int) lifeKind {
 	if number < int(lifeKinds) {
 		return lifeKind(number)
 	}
-	mix := []lifeKind{lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh,
+	mix := []lifeKind{
+		lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh, lifeFresh,
 		lifeStale, lifeStale, lifeStale, lifeStale, lifeNeverUsed, lifeNeverUsed, lifeExpired, lifeWeek,
-		lifeMonth, lifeEternal, lifeEternal, lifeBlocked}
+		lifeMonth, lifeEternal, lifeEternal, lifeBlocked,
+	}
 	return pick(r, mix)
 }
 
@@ -234,9 +240,11 @@ func tokenName(r *rand.Rand, number int) string {
 	case 10:
 		return "very long " + strings.Repeat("long ", 45) + "name"
 	}
-	what := []string{"build robot", "terraform", "old script", "deploy bot", "release notes", "jira sync", "flag cleanup", "CI sender",
+	what := []string{
+		"build robot", "terraform", "old script", "deploy bot", "release notes", "jira sync", "flag cleanup", "CI sender",
 		"metrics export", "laptop", "backup job", "status page", "support macro", "data import", "nightly tests",
-		"mail digest", "on-call bot", "migration", "docs crawler", "audit export"}
+		"mail digest", "on-call bot", "migration", "docs crawler", "audit export",
+	}
 	where := []string{"", " prod", " staging", " dev", " (do not delete)", " eu-west-1", " 2", " mobile team", " payments", " test"}
 	return pick(r, what) + pick(r, where)
 }

@@ -22,13 +22,22 @@ func TestCount(t *testing.T) {
 		exchanges []vendortest.Exchange
 		want      providers.Count
 	}{
-		"everything": {providers.Filter{}, []vendortest.Exchange{get(orgTokens+"/count", "214"), get(services+"/api-tokens", array(botRow, botRow))},
-			providers.Count{Total: 216, Limits: managed}},
-		"without service accounts": {providers.Filter{}, []vendortest.Exchange{get(orgTokens+"/count", "214"), refuse(services+"/api-tokens", 404, "")},
-			providers.Count{Total: 214, Limits: partial}},
+		"everything": {
+			providers.Filter{},
+			[]vendortest.Exchange{get(orgTokens+"/count", "214"), get(services+"/api-tokens", array(botRow, botRow))},
+			providers.Count{Total: 216, Limits: managed},
+		},
+		"without service accounts": {
+			providers.Filter{},
+			[]vendortest.Exchange{get(orgTokens+"/count", "214"), refuse(services+"/api-tokens", 404, "")},
+			providers.Count{Total: 214, Limits: partial},
+		},
 		"users": {providers.Filter{Kind: providers.KindUser}, []vendortest.Exchange{get(orgTokens+"/count", "0")}, providers.Count{Limits: managed}},
-		"accounts": {byAccount, []vendortest.Exchange{post},
-			providers.Count{Total: 3, ByOwner: map[string]int{bot: 3}, Unknown: []string{"gone"}, Limits: managed}},
+		"accounts": {
+			byAccount,
+			[]vendortest.Exchange{post},
+			providers.Count{Total: 3, ByOwner: map[string]int{bot: 3}, Unknown: []string{"gone"}, Limits: managed},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +58,11 @@ func TestCountNotOffered(t *testing.T) {
 		many[i] = fmt.Sprint("a", i)
 	}
 	for _, f := range []providers.Filter{
-		{Kind: providers.KindService}, {Query: "x"}, {Owner: dana}, {Kind: providers.KindUser, Query: "x"}, {ServiceAccounts: many},
+		{Kind: providers.KindService},
+		{Query: "x"},
+		{Owner: dana},
+		{Kind: providers.KindUser, Query: "x"},
+		{ServiceAccounts: many},
 		{ServiceAccounts: []string{bot}, Query: "x"},
 	} {
 		if _, ok, err := p.Count(t.Context(), f); ok || err != nil {

@@ -1,6 +1,7 @@
 package atlassian_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -22,23 +23,37 @@ func TestGet(t *testing.T) {
 		message   string
 	}{
 		"owner's list": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{get(danaList, danaRows)}, kind: providers.KindUser},
-		"absent": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{get(danaList, noToken), page("", rows(row("x")))},
-			code: providers.CodeNotFound, message: "hold no token"},
-		"another id in user management": {ref: providers.Ref{ID: robot, Owner: dana},
-			exchanges: []vendortest.Exchange{get(danaList, noToken), page("", rows(robotRow))}, kind: providers.KindUser},
-		"another owner's": {ref: providers.Ref{ID: robot, Owner: "other"},
-			exchanges: []vendortest.Exchange{get("/users/other/manage/api-tokens", noToken), page("", rows(robotRow))}, code: providers.CodeInvalidArgument, message: "another account"},
+		"absent": {
+			ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{get(danaList, noToken), page("", rows(row("x")))},
+			code: providers.CodeNotFound, message: "hold no token",
+		},
+		"another id in user management": {
+			ref:       providers.Ref{ID: robot, Owner: dana},
+			exchanges: []vendortest.Exchange{get(danaList, noToken), page("", rows(robotRow))}, kind: providers.KindUser,
+		},
+		"another owner's": {
+			ref:       providers.Ref{ID: robot, Owner: "other"},
+			exchanges: []vendortest.Exchange{get("/users/other/manage/api-tokens", noToken), page("", rows(robotRow))}, code: providers.CodeInvalidArgument, message: "another account",
+		},
 		"absent, listing failed": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{get(danaList, `[]`), page403()}, code: providers.CodeForbidden},
 		"list broken off":        {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{get(danaList, `[{"id":"a"},`)}, code: providers.CodeBadAnswer},
-		"account unknown": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{unknownAccount, refuse(danaService, 404, "")},
-			code: providers.CodeOwnerUnknown, message: "no account"},
+		"account unknown": {
+			ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{unknownAccount, refuse(danaService, 404, "")},
+			code: providers.CodeOwnerUnknown, message: "no account",
+		},
 		"account unknown, services refused": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{unknownAccount, refuse(danaService, 403, "")}, code: providers.CodeForbidden},
-		"service account": {ref: providers.Ref{ID: "asp_Bot", Owner: dana}, kind: providers.KindService,
-			exchanges: []vendortest.Exchange{unknownAccount, get(danaService, array(row("asp_A"), row("asp_Bot")))}},
-		"absent from a service account": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{unknownAccount, get(danaService, noToken)},
-			code: providers.CodeNotFound, message: "service account"},
-		"scoped key": {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{scoped, refuse(danaService, 404, "")},
-			code: providers.CodeForbidden, message: "with scopes"},
+		"service account": {
+			ref: providers.Ref{ID: "asp_Bot", Owner: dana}, kind: providers.KindService,
+			exchanges: []vendortest.Exchange{unknownAccount, get(danaService, array(row("asp_A"), row("asp_Bot")))},
+		},
+		"absent from a service account": {
+			ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{unknownAccount, get(danaService, noToken)},
+			code: providers.CodeNotFound, message: "service account",
+		},
+		"scoped key": {
+			ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{scoped, refuse(danaService, 404, "")},
+			code: providers.CodeForbidden, message: "with scopes",
+		},
 		"scoped key, no proof":        {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{scoped, get(danaService, `[]`)}, code: providers.CodeForbidden},
 		"scoped key, service account": {ref: providers.Ref{ID: "x", Owner: dana}, exchanges: []vendortest.Exchange{scoped, get(danaService, array(row("x")))}, kind: providers.KindService},
 		"404 of a proxy":              {ref: providers.Ref{ID: robot, Owner: dana}, exchanges: []vendortest.Exchange{refuse(danaList, 404, `{"code":404}`)}, code: providers.CodeBadAnswer},
@@ -82,7 +97,7 @@ func TestUserManagementRefusals(t *testing.T) {
 		`{"key":"forbidden.action","context":{"reason":{"key":"externalDirectory.scim"}}}`: "see its reason",
 	} {
 		_, err := serve(t, refuse(danaList, 403, answer)).Revoke(t.Context(), providers.Token{ID: robot, Owner: providers.Owner{ID: dana}})
-		if e, ok := err.(*providers.Error); !ok || !strings.Contains(e.Next, want) {
+		if e := new(providers.Error); !errors.As(err, &e) || !strings.Contains(e.Next, want) {
 			t.Errorf("%s: %#v", answer, err)
 		}
 	}

@@ -390,11 +390,17 @@ func TestListOfOneOwner(t *testing.T) {
 		"user management": {[]vendortest.Exchange{get(danaList, danaRows)}, []string{robot, "asp_1Yc7uHnP4dVt9s2A"}, managed, ""},
 		"none":            {[]vendortest.Exchange{get(danaList, `[]`)}, []string{}, managed, ""},
 		"unknown account": {[]vendortest.Exchange{refuse(danaList, 404, accountNotFound), refuse(danaService, 404, "")}, []string{}, managed, ""},
-		"unknown account, services refused": {[]vendortest.Exchange{refuse(danaList, 404, accountNotFound), refuse(danaService, 403, "")},
-			[]string{}, partial, ""},
+		"unknown account, services refused": {
+			[]vendortest.Exchange{refuse(danaList, 404, accountNotFound), refuse(danaService, 403, "")},
+			[]string{},
+			partial, "",
+		},
 		"a service account": {[]vendortest.Exchange{refuse(danaList, 404, accountNotFound), get(danaService, array(row("x")))}, []string{"x"}, managed, ""},
-		"scoped key": {[]vendortest.Exchange{refuse(danaList, 403, `{"code":403,"message":"needs manage:org"}`), page("", rows(robotRow)), refuse(danaService, 404, "")},
-			[]string{robot}, managed, ""},
+		"scoped key": {
+			[]vendortest.Exchange{refuse(danaList, 403, `{"code":403,"message":"needs manage:org"}`), page("", rows(robotRow)), refuse(danaService, 404, "")},
+			[]string{robot},
+			managed, "",
+		},
 		"other 404": {[]vendortest.Exchange{refuse(danaList, 404, "")}, []string{}, nil, providers.CodeBadAnswer},
 		"broken":    {[]vendortest.Exchange{get(danaList, `[{"id":"a"}`)}, []string{}, nil, providers.CodeBadAnswer},
 	} {

@@ -150,14 +150,22 @@ func TestErrorShapes(t *testing.T) {
 		"gateway 401":        {status: 401, answer: `{"code":401,"message":"Unauthorized"}`, code: providers.CodeCredentialRejected, message: "Unauthorized"},
 		"gateway other code": {status: 401, answer: `{"code":40101,"message":"m"}`, code: providers.CodeCredentialRejected, vendor: "40101"},
 		"gateway word":       {status: 400, answer: `{"code":"bad","message":"m"}`, code: providers.CodeRejected, vendor: "bad"},
-		"application 400": {status: 400, answer: `{"errors":[{"id":"1","status":"400","code":"ADMIN-400-1","title":"Bad","detail":"unknown filter"}]}`,
-			code: providers.CodeRejected, vendor: "ADMIN-400-1", message: "Bad: unknown filter"},
-		"framework 403": {status: 403, answer: `{"timestamp":"t","path":"p","status":403,"error":"Forbidden","message":"User has no permission to access resource.","requestId":"r"}`,
-			code: providers.CodeForbidden, vendor: "Forbidden", message: "User has no permission"},
-		"key and reason": {status: 403, answer: `{"key":"forbidden.action","context":{"allowed":false,"reason":{"key":"managedAccount"}}}`,
-			code: providers.CodeForbidden, vendor: "forbidden.action", message: "managedAccount"},
-		"violations": {status: 400, answer: `{"key":"fieldConstraintsViolated","context":{"fieldViolations":[{"field":"id","violations":[{"key":"pattern"}]}]}}`,
-			code: providers.CodeRejected, vendor: "fieldConstraintsViolated", message: "id pattern"},
+		"application 400": {
+			status: 400, answer: `{"errors":[{"id":"1","status":"400","code":"ADMIN-400-1","title":"Bad","detail":"unknown filter"}]}`,
+			code: providers.CodeRejected, vendor: "ADMIN-400-1", message: "Bad: unknown filter",
+		},
+		"framework 403": {
+			status: 403, answer: `{"timestamp":"t","path":"p","status":403,"error":"Forbidden","message":"User has no permission to access resource.","requestId":"r"}`,
+			code: providers.CodeForbidden, vendor: "Forbidden", message: "User has no permission",
+		},
+		"key and reason": {
+			status: 403, answer: `{"key":"forbidden.action","context":{"allowed":false,"reason":{"key":"managedAccount"}}}`,
+			code: providers.CodeForbidden, vendor: "forbidden.action", message: "managedAccount",
+		},
+		"violations": {
+			status: 400, answer: `{"key":"fieldConstraintsViolated","context":{"fieldViolations":[{"field":"id","violations":[{"key":"pattern"}]}]}}`,
+			code: providers.CodeRejected, vendor: "fieldConstraintsViolated", message: "id pattern",
+		},
 		"wrong types": {status: 404, answer: `{"key":7,"message":"m","errors":{"a":1}}`, code: providers.CodeNotFound, message: `"m"`},
 		"null":        {status: 404, answer: `null`, code: providers.CodeNotFound},
 		"empty":       {status: 404, code: providers.CodeNotFound},
@@ -174,7 +182,8 @@ func TestErrorShapes(t *testing.T) {
 			e.AnswerHeader = test.header
 			_, err := serve(t, e).CountEverything(t.Context())
 			wantCode(t, err, test.code)
-			e2, ok := err.(*providers.Error)
+			e2 := new(providers.Error)
+			ok := errors.As(err, &e2)
 			if !ok {
 				t.Fatalf("not a providers.Error: %v", err)
 			}
@@ -190,7 +199,7 @@ func TestErrorShapes(t *testing.T) {
 func TestScopeIsNamed(t *testing.T) {
 	t.Parallel()
 	_, err := serve(t, refuse(orgTokens+"/count", 403, `{"status":403,"error":"Forbidden","message":"no"}`)).CountEverything(t.Context())
-	if e, ok := err.(*providers.Error); !ok || !strings.Contains(e.Next, "read:tokens:admin") {
+	if e := new(providers.Error); !errors.As(err, &e) || !strings.Contains(e.Next, "read:tokens:admin") {
 		t.Errorf("the scope is not named: %#v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package atlassian_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -33,12 +34,16 @@ func TestRevoke(t *testing.T) {
 	}{
 		"by id":       {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 204, "")}, want: providers.Revoked},
 		"after a 503": {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 204, "")}, want: providers.Revoked},
-		"gone on a later attempt": {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 404, `{"key":"notFound"}`)},
-			want: providers.Revoked},
+		"gone on a later attempt": {
+			exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 404, `{"key":"notFound"}`)},
+			want:      providers.Revoked,
+		},
 		"gone on the first attempt":  {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 404, `{"key":"notFound"}`)}, want: providers.AlreadyGone},
 		"account gone at the delete": {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 404, accountNotFound)}, code: providers.CodeOwnerUnknown},
-		"account gone later": {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 404, accountNotFound)},
-			code: providers.CodeOwnerUnknown},
+		"account gone later": {
+			exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 404, accountNotFound)},
+			code:      providers.CodeOwnerUnknown,
+		},
 		"account unknown":         {exchanges: []vendortest.Exchange{refuse(danaList, 404, accountNotFound)}, code: providers.CodeOwnerUnknown},
 		"404 of a proxy":          {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 404, "")}, code: providers.CodeBadAnswer},
 		"another 2xx":             {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 200, "<html>")}, code: providers.CodeOutcomeUnknown},
@@ -46,16 +51,24 @@ func TestRevoke(t *testing.T) {
 		"not in an empty list":    {exchanges: []vendortest.Exchange{get(danaList, `[]`)}, want: providers.AlreadyGone},
 		"list broken off":         {exchanges: []vendortest.Exchange{get(danaList, `[{"id":"a"},`)}, code: providers.CodeBadAnswer},
 		"namesake of another day": {exchanges: []vendortest.Exchange{get(danaList, array(label("x", "build robot", "2026-01-15T09:12:33.412Z")))}, want: providers.AlreadyGone},
-		"another id": {exchanges: []vendortest.Exchange{get(danaList, array(label("y", "old", "2024-03-02T11:00:00Z"), label("x", "build robot", created))), remove("x", 204, "")},
-			want: providers.Revoked},
-		"another id twice": {exchanges: []vendortest.Exchange{get(danaList, array(label("x", "build robot", created), label("y", "build robot", created)))},
-			code: providers.CodeRefused},
+		"another id": {
+			exchanges: []vendortest.Exchange{get(danaList, array(label("y", "old", "2024-03-02T11:00:00Z"), label("x", "build robot", created))), remove("x", 204, "")},
+			want:      providers.Revoked,
+		},
+		"another id twice": {
+			exchanges: []vendortest.Exchange{get(danaList, array(label("x", "build robot", created), label("y", "build robot", created)))},
+			code:      providers.CodeRefused,
+		},
 		"another label at the moment": {exchanges: []vendortest.Exchange{get(danaList, array(label("x", "robot", created)))}, code: providers.CodeRefused},
 		"coarser moment":              {exchanges: []vendortest.Exchange{get(danaList, array(label("x", "build robot", "2026-01-14T09:12:33Z")))}, code: providers.CodeRefused},
-		"namesake, creation unknown": {change: func(t *providers.Token) { t.Created = providers.Date{} },
-			exchanges: []vendortest.Exchange{get(danaList, array(label("x", "build robot", created)))}, code: providers.CodeRefused},
-		"other name, creation unknown": {change: func(t *providers.Token) { t.Created = providers.Date{} },
-			exchanges: []vendortest.Exchange{get(danaList, array(label("x", "other", created)))}, want: providers.AlreadyGone},
+		"namesake, creation unknown": {
+			change:    func(t *providers.Token) { t.Created = providers.Date{} },
+			exchanges: []vendortest.Exchange{get(danaList, array(label("x", "build robot", created)))}, code: providers.CodeRefused,
+		},
+		"other name, creation unknown": {
+			change:    func(t *providers.Token) { t.Created = providers.Date{} },
+			exchanges: []vendortest.Exchange{get(danaList, array(label("x", "other", created)))}, want: providers.AlreadyGone,
+		},
 		// Cleaned, both look alike; they are not the same label.
 		"looks alike": {exchanges: []vendortest.Exchange{get(danaList, array(label("x", `build\u200b robot`, created)))}, code: providers.CodeRefused},
 		"odd id":      {exchanges: []vendortest.Exchange{get(danaList, array(label("..", "build robot", created)))}, code: providers.CodeInvalidArgument},
@@ -77,7 +90,7 @@ func TestRevokeNeverWidens(t *testing.T) {
 	t.Parallel()
 	_, err := serve(t).Revoke(t.Context(), providers.Token{ID: "asp_Bot", Kind: providers.KindService, Owner: providers.Owner{ID: bot}})
 	wantCode(t, err, providers.CodeNotOffered)
-	if e, ok := err.(*providers.Error); !ok || !strings.Contains(e.Next, "Service accounts") {
+	if e := new(providers.Error); !errors.As(err, &e) || !strings.Contains(e.Next, "Service accounts") {
 		t.Errorf("the hand-off is missing: %#v", err)
 	}
 }
@@ -149,7 +162,7 @@ func TestBulkIsNeverRepeated(t *testing.T) {
 	p := open(t, base)
 	err := p.RevokeEverything(t.Context())
 	wantCode(t, err, providers.CodeOutcomeUnknown)
-	if e, ok := err.(*providers.Error); !ok || !strings.Contains(e.Next, "count") {
+	if e := new(providers.Error); !errors.As(err, &e) || !strings.Contains(e.Next, "count") {
 		t.Errorf("the error does not say to count: %#v", err)
 	}
 	equal(t, "requests", requests.Load(), int32(1))

@@ -263,10 +263,14 @@ func TestCreateIsNotRepeatedAfterALostAnswer(t *testing.T) {
 func TestCreateIsRepeatedOn429(t *testing.T) {
 	t.Parallel()
 	p := serve(t,
-		vendortest.Exchange{Method: "POST", Path: tokensPath, Status: 429, Answer: `{"errors":"Rate limit exceeded"}`,
-			Body: `{"name":"CI sender","resources":[{"resource_type":"account","resource_id":3229,"access_level":100}]}`},
-		vendortest.Exchange{Method: "POST", Path: tokensPath, Answer: created,
-			Body: `{"name":"CI sender","resources":[{"resource_type":"account","resource_id":3229,"access_level":100}]}`},
+		vendortest.Exchange{
+			Method: "POST", Path: tokensPath, Status: 429, Answer: `{"errors":"Rate limit exceeded"}`,
+			Body: `{"name":"CI sender","resources":[{"resource_type":"account","resource_id":3229,"access_level":100}]}`,
+		},
+		vendortest.Exchange{
+			Method: "POST", Path: tokensPath, Answer: created,
+			Body: `{"name":"CI sender","resources":[{"resource_type":"account","resource_id":3229,"access_level":100}]}`,
+		},
 	)
 	if got, err := p.Create(t.Context(), spec()); err != nil || got.Token.ID != "2498715" {
 		t.Errorf("got %+v, %v", got, err)

@@ -102,8 +102,10 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		"base":       {func(c *mailtrap.Config) { c.BaseURL = "mailtrap.io" }, []string{"base_url"}},
 		"query":      {func(c *mailtrap.Config) { c.BaseURL = "https://mailtrap.io/?a=b" }, []string{"base_url"}},
 		"credential": {func(c *mailtrap.Config) { c.Credential = nil }, []string{"no credential"}},
-		"all at once": {func(c *mailtrap.Config) { *c = mailtrap.Config{BaseURL: "x", PathFamily: "x"} },
-			[]string{"account_id", "path_family", "base_url", "no credential"}},
+		"all at once": {
+			func(c *mailtrap.Config) { *c = mailtrap.Config{BaseURL: "x", PathFamily: "x"} },
+			[]string{"account_id", "path_family", "base_url", "no credential"},
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -289,14 +289,20 @@ func TestRotateByTwin(t *testing.T) {
 		body           string
 		oldEnds        providers.Date
 	}{
-		"leaked": {"", `null`, true,
-			`{"name":"CI sender","expires_at":null,"resources":[` + resource("sandbox", 4, 100) + "," + resource("project", 1, 10) + `]}`, providers.Never()},
-		"with an end": {"", `"2027-11-22T12:00:00Z"`, false,
+		"leaked": {
+			"", `null`, true,
+			`{"name":"CI sender","expires_at":null,"resources":[` + resource("sandbox", 4, 100) + "," + resource("project", 1, 10) + `]}`, providers.Never(),
+		},
+		"with an end": {
+			"", `"2027-11-22T12:00:00Z"`, false,
 			`{"name":"CI sender","expires_at":"2027-11-22T12:00:00Z","resources":[` + resource("sandbox", 4, 100) + "," + resource("project", 1, 10) + `]}`,
-			providers.At(now.AddDate(1, 0, 0))},
-		"ends soon, old words": {"old", `"2026-11-23T12:00:00Z"`, true,
+			providers.At(now.AddDate(1, 0, 0)),
+		},
+		"ends soon, old words": {
+			"old", `"2026-11-23T12:00:00Z"`, true,
 			`{"name":"CI sender","expires_at":"2026-12-22T12:00:00Z","resources":[` + resource("inbox", 4, 100) + "," + resource("project", 1, 10) + `]}`,
-			providers.At(now.AddDate(0, 0, 1))},
+			providers.At(now.AddDate(0, 0, 1)),
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
