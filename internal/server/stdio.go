@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -22,6 +23,8 @@ const (
 	workers  = 64 // calls at once; five, the library's default, starve a client that asks in parallel
 	maxQueue = 10_000
 	maxLine  = 4 << 20 // bytes of one message
+	// writeTime is how long a client may take to read its last answers.
+	writeTime = 5 * time.Second
 )
 
 // Stdio serves one client until in ends or ctx is done. Then it takes no new
@@ -38,43 +41,54 @@ func Stdio(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, in 
 		option(transport)
 	}
 	calls := &outstanding{ids: map[string]int{}}
+	answers := &countingWriter{out: out, calls: calls}
 	reader, writer := io.Pipe()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		feedLines(ctx, in, writer, calls)
-		work.Stop()
-		wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-		defer cancel()
-		calls.wait(wait)
-		_ = writer.Close()
-	})
-	err := transport.Listen(context.WithoutCancel(ctx), reader, &countingWriter{out, calls})
-	_ = reader.Close() // where writing failed, the feeder must not block
-	wg.Wait()
+	listening, over := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() {
+		defer over()
+		ended <- transport.Listen(context.WithoutCancel(ctx), reader, answers)
+		_ = reader.Close() // where writing failed, the feeder must not block
+	}()
+	feedLines(ctx, listening, in, writer, answers)
+	logger.Debug("stopping: what is under way is finished first")
 	work.Stop()
-	if waitErr := work.Wait(context.WithoutCancel(ctx)); waitErr != nil {
-		err = errors.Join(err, waitErr)
+	wait, cancel := context.WithTimeout(listening, patience)
+	defer cancel()
+	calls.wait(wait)
+	_ = writer.Close()
+	if err := work.Wait(context.WithoutCancel(ctx)); err != nil {
+		return err
 	}
-	if errors.Is(err, context.Canceled) {
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(writeTime):
+		logger.Warn("the client does not read its answers")
 		return nil
 	}
-	return err
 }
 
-// feedLines passes whole lines on until in ends or ctx is done. A last line
-// without newline gets one, a line that is too long becomes an empty object,
-// which the library answers with an error.
-func feedLines(ctx context.Context, in io.Reader, to io.Writer, calls *outstanding) {
+// feedLines passes whole lines on until in ends, ctx is done or nobody listens
+// any more. A last line without newline gets one; a line that is too long is
+// answered here.
+func feedLines(ctx, listening context.Context, in io.Reader, to io.Writer, answers *countingWriter) {
 	lines := make(chan []byte)
+	stopped := make(chan struct{})
+	defer close(stopped)
 	go func() { // ends with in; a read of stdin cannot be interrupted
 		defer close(lines)
 		reader := bufio.NewReaderSize(in, 64<<10)
 		for {
 			line, err := readLine(reader)
+			if errors.Is(err, errLongLine) {
+				_, _ = io.WriteString(answers, longLineAnswer)
+				continue
+			}
 			if len(line) > 0 {
 				select {
 				case lines <- line:
-				case <-ctx.Done():
+				case <-stopped:
 					return
 				}
 			}
@@ -87,17 +101,27 @@ func feedLines(ctx context.Context, in io.Reader, to io.Writer, calls *outstandi
 		select {
 		case <-ctx.Done():
 			return
+		case <-listening.Done():
+			return
 		case line, ok := <-lines:
 			if !ok {
 				return
 			}
-			calls.begin(line)
+			answers.calls.begin(line)
 			if _, err := to.Write(line); err != nil {
 				return
 			}
 		}
 	}
 }
+
+// longLineAnswer is the answer to a message that was not read to its end, so
+// that its id is not known.
+var longLineAnswer = fmt.Sprintf(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the message is longer than %d MiB"}}`+"\n", maxLine>>20)
+
+// errLongLine is the error of a line that is longer than maxLine. It was read to
+// its end.
+var errLongLine = errors.New("line too long")
 
 // readLine returns one line with its newline.
 func readLine(reader *bufio.Reader) ([]byte, error) {
@@ -113,7 +137,7 @@ func readLine(reader *bufio.Reader) ([]byte, error) {
 		}
 		switch {
 		case tooLong:
-			return []byte("{\"error\":\"message too long\"}\n"), err
+			return nil, errLongLine
 		case len(bytes.TrimSpace(line)) == 0:
 			return nil, err
 		case err != nil:
@@ -134,19 +158,28 @@ type outstanding struct {
 // begin notes a request: a message with method and id.
 func (o *outstanding) begin(line []byte) {
 	var message struct {
-		ID     json.RawMessage `json:"id"`
+		ID     any             `json:"id"`
 		Method string          `json:"method"`
+		Result json.RawMessage `json:"result"`
 	}
-	if json.Unmarshal(line, &message) != nil || message.Method == "" || len(message.ID) == 0 {
-		return
+	if json.Unmarshal(line, &message) != nil || message.Method == "" || message.ID == nil || message.Result != nil {
+		return // nothing that the library answers, or nothing that it answers under an id
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ids[string(message.ID)]++
+	o.ids[idText(message.ID)]++
 }
 
-// end notes an answer: a message with id and no method. The id stands near the
-// front, so the scan is short whatever the length of the result.
+// idText writes a request's id the same way however its sender wrote it.
+func idText(id any) string {
+	text, err := json.Marshal(id)
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// end notes an answer: a message with id and no method.
 func (o *outstanding) end(line []byte) {
 	id := answeredID(line)
 	if id == "" {
@@ -163,25 +196,35 @@ func (o *outstanding) end(line []byte) {
 	}
 }
 
+// answeredID returns the id of an answer, and "" of any other message. The
+// result or error stands last and is not read, so the scan is short whatever its
+// length.
 func answeredID(line []byte) string {
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
 		return ""
 	}
+	var id any
 	for decoder.More() {
 		name, err := decoder.Token()
 		if err != nil || name == "method" {
 			return ""
 		}
-		var value json.RawMessage
+		if name == "result" || name == "error" {
+			break
+		}
+		var value any
 		if err := decoder.Decode(&value); err != nil {
 			return ""
 		}
 		if name == "id" {
-			return string(value)
+			id = value
 		}
 	}
-	return ""
+	if id == nil {
+		return ""
+	}
+	return idText(id)
 }
 
 // wait returns when every request was answered or ctx is done.
@@ -200,14 +243,18 @@ func (o *outstanding) wait(ctx context.Context) {
 	}
 }
 
-// countingWriter sees each answer pass.
+// countingWriter sees each answer pass. The library holds a lock for its answers,
+// but not for its questions to the user.
 type countingWriter struct {
+	mu    sync.Mutex
 	out   io.Writer
 	calls *outstanding
 }
 
 func (w *countingWriter) Write(line []byte) (int, error) {
+	w.mu.Lock()
 	n, err := w.out.Write(line)
+	w.mu.Unlock()
 	w.calls.end(line)
 	return n, err
 }

@@ -1,6 +1,7 @@
 package atlassian_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
