@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
 	"github.com/tokenreeve/tokenreeve/tools"
@@ -82,7 +83,7 @@ func feedLines(ctx, listening context.Context, in io.Reader, to io.Writer, answe
 		for {
 			line, err := readLine(reader)
 			if errors.Is(err, errLongLine) {
-				_, _ = io.WriteString(answers, longLineAnswer)
+				refuseLongLine(answers)
 				continue
 			}
 			if len(line) > 0 {
@@ -115,9 +116,11 @@ func feedLines(ctx, listening context.Context, in io.Reader, to io.Writer, answe
 	}
 }
 
-// longLineAnswer is the answer to a message that was not read to its end, so
-// that its id is not known.
-var longLineAnswer = fmt.Sprintf(`{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the message is longer than %d MiB"}}`+"\n", maxLine>>20)
+// refuseLongLine answers a message that was not kept, so that its id is not known.
+func refuseLongLine(answers io.Writer) {
+	_, _ = fmt.Fprintf(answers, `{"jsonrpc":"2.0","id":null,"error":{"code":%d,"message":"the message is longer than %d MiB"}}`+"\n",
+		mcp.INVALID_REQUEST, maxLine>>20)
+}
 
 // errLongLine is the error of a line that is longer than maxLine. It was read to
 // its end.
