@@ -143,17 +143,16 @@ func (r *reading) inOrder(ctx context.Context, start int, from string, visit fun
 		r.remember(ctx, i, start)
 		close(r.done[i])
 	}
-	wanted := true
-	for i := start; i < len(feeds); i++ {
-		if !wanted {
-			r.stopped(i)
-			continue
-		}
-		wanted = r.drain(ctx, i, feeds[i], visit, pageEnd)
-		close(r.done[i])
+	next := start
+	for wanted := true; wanted && next < len(feeds); next++ {
+		wanted = r.drain(ctx, next, feeds[next], visit, pageEnd)
+		close(r.done[next])
 	}
 	cancel()
 	wg.Wait()
+	for ; next < len(feeds); next++ {
+		r.stopped(next)
+	}
 	return r.coverage[start:]
 }
 

@@ -142,6 +142,13 @@ func (h *harness) restart(s setup) *harness {
 	return &again
 }
 
+// on returns the harness for use in a subtest.
+func (h *harness) on(t *testing.T) *harness {
+	own := *h
+	own.t = t
+	return &own
+}
+
 func (h *harness) newEnv() *tools.Env {
 	h.t.Helper()
 	var connections []*tools.Connection

@@ -171,6 +171,9 @@ func Register(s *server.MCPServer, env *Env) error {
 	return nil
 }
 
+// callTime bounds a call. What was sent to a vendor by then has its own bound.
+const callTime = 10 * time.Minute
+
 // handler adapts a tool to the MCP library: every error becomes a tool result,
 // and so does a panic.
 func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
@@ -183,10 +186,14 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 			}
 		}()
 		defer env.Work.Begin()()
+		ctx, unbind := env.Work.bind(ctx)
+		defer unbind()
 		principal, ok := auth.PrincipalFrom(ctx)
 		if !ok {
 			principal = auth.Local()
 		}
+		ctx, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
 		call := &Call{Env: env, Tool: t, Principal: principal, request: request, server: s}
 		started := env.Now()
 		out, err := t.handle(ctx, call, rawArguments(request))

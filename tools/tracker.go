@@ -13,13 +13,16 @@ type Tracker struct {
 	idle     chan struct{} // closed while nothing runs
 	stopping chan struct{}
 	stopped  bool
+	aborted  context.Context // done once calls must end, changes that were sent excepted
+	abort    context.CancelFunc
 }
 
 // NewTracker returns a tracker that lets work begin.
 func NewTracker() *Tracker {
 	idle := make(chan struct{})
 	close(idle)
-	return &Tracker{idle: idle, stopping: make(chan struct{})}
+	aborted, abort := context.WithCancel(context.Background())
+	return &Tracker{idle: idle, stopping: make(chan struct{}), aborted: aborted, abort: abort}
 }
 
 // Begin counts one piece of work. The caller calls the function once it is done.
@@ -50,6 +53,18 @@ func (t *Tracker) Stop() {
 		t.stopped = true
 		close(t.stopping)
 	}
+}
+
+// Abort ends the contexts of all calls, after Stop and a decent wait. A change that
+// was sent goes on.
+func (t *Tracker) Abort() { t.abort() }
+
+// bind returns a context that Abort ends as well. The caller calls the function
+// once the call is done.
+func (t *Tracker) bind(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	unbind := context.AfterFunc(t.aborted, cancel)
+	return ctx, func() { unbind(); cancel() }
 }
 
 // Stopping returns a channel that is closed by Stop.

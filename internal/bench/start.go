@@ -43,7 +43,9 @@ func (b *bench) start(ctx context.Context) ([]result, error) {
 			}
 		}
 	}
-	millis := func(ours, bare []float64) string { return fmt.Sprintf("%.1f ms; bare %.1f ms", median(ours), median(bare)) }
+	millis := func(ours, bare []float64) string {
+		return fmt.Sprintf("%.1f ms; bare %.1f ms", median(ours), median(bare))
+	}
 	return []result{
 		{Bar: "start: spawn to tools/list", Measured: median(fast.wall) / median(bare.wall), Limit: 1.4, Note: millis(fast.wall, bare.wall)},
 		{Bar: "start: CPU time", Measured: median(fast.cpu) / median(bare.cpu), Limit: 1.4, Note: millis(fast.cpu, bare.cpu)},

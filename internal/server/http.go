@@ -1,16 +1,16 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
-	"sync"
 	"time"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
@@ -48,47 +48,56 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 func SSE(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l net.Listener, bearer *auth.Bearer, patience time.Duration, logger *slog.Logger) error {
 	port := l.Addr().(*net.TCPAddr).Port
 	hosts := auth.LoopbackHosts(port)
+	open := &streams{open: map[string]*outstanding{}}
 	events := mcpserver.NewSSEServer(s,
 		mcpserver.WithKeepAliveInterval(keepAliveTime),
 		mcpserver.WithUseFullURLForMessageEndpoint(false),
+		mcpserver.WithSessionIDGenerator(open.idOf),
 		// Without this the library lets every origin read the stream.
 		mcpserver.WithSSECORS(mcpserver.WithCORSAllowedOrigins(origins(hosts)...)),
 	)
-	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
-	defer endStreams()
+	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
+	defer disconnect()
 	httpServer := &http.Server{
-		Handler:           routes(events, work, bearer, hosts),
+		Handler:           routes(events, open, work, bearer, hosts),
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
 		MaxHeaderBytes:    64 << 10,
-		BaseContext:       func(net.Listener) context.Context { return streams },
+		BaseContext:       func(net.Listener) context.Context { return connected },
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
-	var wg sync.WaitGroup
 	served := make(chan error, 1)
-	wg.Go(func() { served <- httpServer.Serve(l) })
-	defer wg.Wait()
+	go func() { served <- httpServer.Serve(l) }()
+	var failure error
 	select {
 	case err := <-served:
-		return fmt.Errorf("serve HTTP: %w", err)
+		failure = fmt.Errorf("serve HTTP: %w", err)
 	case <-ctx.Done():
 	}
-	work.Stop()
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	logger.Debug("stopping: what is under way is finished first")
+	finish(context.WithoutCancel(ctx), work, patience, logger)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
 	defer cancel()
-	if err := work.Wait(wait); err != nil {
-		logger.Warn("ending calls that take too long")
-	}
+	open.wait(last)
 	events.CloseSessions()
-	err := httpServer.Shutdown(wait)
-	if err != nil {
-		endStreams()
-		err = httpServer.Close()
+	if httpServer.Shutdown(last) != nil {
+		disconnect()
+		return errors.Join(failure, httpServer.Close())
 	}
-	if waitErr := work.Wait(context.WithoutCancel(ctx)); waitErr != nil {
-		err = errors.Join(err, waitErr)
+	return failure
+}
+
+// finish lets no change begin, waits for calls for at most patience, and for
+// changes to their end.
+func finish(ctx context.Context, work *tools.Tracker, patience time.Duration, logger *slog.Logger) {
+	work.Stop()
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if work.Wait(wait) != nil {
+		logger.Warn("ending calls that take too long")
+		work.Abort()
+		_ = work.Wait(ctx) // ctx has no end
 	}
-	return err
 }
 
 func origins(hosts []string) []string {
@@ -101,7 +110,7 @@ func origins(hosts []string) []string {
 
 // routes puts the checks in front of every route: Host and Origin first, then the
 // caller, then the size.
-func routes(events *mcpserver.SSEServer, work *tools.Tracker, bearer *auth.Bearer, hosts []string) http.Handler {
+func routes(events *mcpserver.SSEServer, open *streams, work *tools.Tracker, bearer *auth.Bearer, hosts []string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -111,13 +120,13 @@ func routes(events *mcpserver.SSEServer, work *tools.Tracker, bearer *auth.Beare
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
-	mux.Handle("GET /sse", bearer.Middleware(open(work, events.SSEHandler())))
-	mux.Handle("POST /message", bearer.Middleware(open(work, message(events.MessageHandler()))))
+	mux.Handle("GET /sse", bearer.Middleware(unlessStopping(work, open.handler(events.SSEHandler()))))
+	mux.Handle("POST /message", bearer.Middleware(unlessStopping(work, message(open, events.MessageHandler()))))
 	return auth.CheckHostOrigin(hosts...)(mux)
 }
 
-// open refuses new sessions and messages once the server stops.
-func open(work *tools.Tracker, next http.Handler) http.Handler {
+// unlessStopping refuses new sessions and messages once the server stops.
+func unlessStopping(work *tools.Tracker, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if work.IsStopping() {
 			http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
@@ -129,14 +138,25 @@ func open(work *tools.Tracker, next http.Handler) http.Handler {
 
 // message bounds a message's type, size and time. A browser cannot send JSON to
 // another origin without asking first.
-func message(next http.Handler) http.Handler {
+func message(open *streams, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
 			http.Error(w, "Content-Type must be application/json", http.StatusUnsupportedMediaType)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLarge):
+			http.Error(w, fmt.Sprintf("a message has at most %d bytes", maxRequest), http.StatusRequestEntityTooLarge)
+			return
+		case err != nil:
+			http.Error(w, "the message broke off", http.StatusBadRequest)
+			return
+		}
+		open.begin(r.URL.Query().Get("sessionId"), body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		next.ServeHTTP(w, r)
 	})
 }

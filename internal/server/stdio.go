@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,8 +23,6 @@ const (
 	workers  = 64 // calls at once; five, the library's default, starve a client that asks in parallel
 	maxQueue = 10_000
 	maxLine  = 4 << 20 // bytes of one message
-	// writeTime is how long a client may take to read its last answers.
-	writeTime = 5 * time.Second
 )
 
 // Stdio serves one client until in ends or ctx is done. Then it takes no new
@@ -41,7 +38,7 @@ func Stdio(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, in 
 	} {
 		option(transport)
 	}
-	calls := &outstanding{ids: map[string]int{}}
+	calls := newOutstanding()
 	answers := &countingWriter{out: out, calls: calls}
 	reader, writer := io.Pipe()
 	listening, over := context.WithCancel(context.WithoutCancel(ctx))
@@ -51,7 +48,16 @@ func Stdio(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, in 
 		ended <- transport.Listen(context.WithoutCancel(ctx), reader, answers)
 		_ = reader.Close() // where writing failed, the feeder must not block
 	}()
-	feedLines(ctx, listening, in, writer, answers)
+	fed := make(chan struct{})
+	go func() { // not waited for: a read of stdin cannot be interrupted
+		defer close(fed)
+		feedLines(ctx, in, writer, answers)
+	}()
+	select {
+	case <-fed:
+	case <-ctx.Done():
+	case <-listening.Done():
+	}
 	logger.Debug("stopping: what is under way is finished first")
 	work.Stop()
 	wait, cancel := context.WithTimeout(listening, patience)
@@ -70,48 +76,27 @@ func Stdio(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, in 
 	}
 }
 
-// feedLines passes whole lines on until in ends, ctx is done or nobody listens
-// any more. A last line without newline gets one; a line that is too long is
-// answered here.
-func feedLines(ctx, listening context.Context, in io.Reader, to io.Writer, answers *countingWriter) {
-	lines := make(chan []byte)
-	stopped := make(chan struct{})
-	defer close(stopped)
-	go func() { // ends with in; a read of stdin cannot be interrupted
-		defer close(lines)
-		reader := bufio.NewReaderSize(in, 64<<10)
-		for {
-			line, err := readLine(reader)
-			if errors.Is(err, errLongLine) {
-				refuseLongLine(answers)
-				continue
-			}
-			if len(line) > 0 {
-				select {
-				case lines <- line:
-				case <-stopped:
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+// feedLines passes whole lines on until in ends or ctx is done. A last line
+// without newline gets one; a line that is too long is answered here.
+func feedLines(ctx context.Context, in io.Reader, to io.Writer, answers *countingWriter) {
+	reader := bufio.NewReaderSize(in, 64<<10)
 	for {
-		select {
-		case <-ctx.Done():
+		line, err := readLine(reader)
+		if ctx.Err() != nil {
 			return
-		case <-listening.Done():
-			return
-		case line, ok := <-lines:
-			if !ok {
-				return
-			}
+		}
+		if errors.Is(err, errLongLine) {
+			refuseLongLine(answers)
+			continue
+		}
+		if len(line) > 0 {
 			answers.calls.begin(line)
 			if _, err := to.Write(line); err != nil {
 				return
 			}
+		}
+		if err != nil {
+			return
 		}
 	}
 }
@@ -148,101 +133,6 @@ func readLine(reader *bufio.Reader) ([]byte, error) {
 		default:
 			return line, nil
 		}
-	}
-}
-
-// outstanding knows the requests that were not answered yet.
-type outstanding struct {
-	mu   sync.Mutex
-	ids  map[string]int
-	idle chan struct{} // closed by the last answer while someone waits
-}
-
-// begin notes a request: a message with method and id.
-func (o *outstanding) begin(line []byte) {
-	var message struct {
-		ID     any             `json:"id"`
-		Method string          `json:"method"`
-		Result json.RawMessage `json:"result"`
-	}
-	if json.Unmarshal(line, &message) != nil || message.Method == "" || message.ID == nil || message.Result != nil {
-		return // nothing that the library answers, or nothing that it answers under an id
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.ids[idText(message.ID)]++
-}
-
-// idText writes a request's id the same way however its sender wrote it.
-func idText(id any) string {
-	text, err := json.Marshal(id)
-	if err != nil {
-		return ""
-	}
-	return string(text)
-}
-
-// end notes an answer: a message with id and no method.
-func (o *outstanding) end(line []byte) {
-	id := answeredID(line)
-	if id == "" {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.ids[id]--; o.ids[id] <= 0 {
-		delete(o.ids, id)
-	}
-	if len(o.ids) == 0 && o.idle != nil {
-		close(o.idle)
-		o.idle = nil
-	}
-}
-
-// answeredID returns the id of an answer, and "" of any other message. The
-// result or error stands last and is not read, so the scan is short whatever its
-// length.
-func answeredID(line []byte) string {
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
-		return ""
-	}
-	var id any
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil || name == "method" {
-			return ""
-		}
-		if name == "result" || name == "error" {
-			break
-		}
-		var value any
-		if err := decoder.Decode(&value); err != nil {
-			return ""
-		}
-		if name == "id" {
-			id = value
-		}
-	}
-	if id == nil {
-		return ""
-	}
-	return idText(id)
-}
-
-// wait returns when every request was answered or ctx is done.
-func (o *outstanding) wait(ctx context.Context) {
-	o.mu.Lock()
-	if len(o.ids) == 0 {
-		o.mu.Unlock()
-		return
-	}
-	idle := make(chan struct{})
-	o.idle = idle
-	o.mu.Unlock()
-	select {
-	case <-idle:
-	case <-ctx.Done():
 	}
 }
 
