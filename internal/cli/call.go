@@ -33,6 +33,7 @@ func (a *app) callCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.quiet()
 			s, err := a.setUp(cmd, true)
 			if err != nil {
 				return err

@@ -104,6 +104,14 @@ func (a *app) configuration(cmd *cobra.Command, stdio bool) (config.Config, erro
 	return config.Load(options)
 }
 
+// quiet leaves only warnings in the log of a command that a person watches,
+// unless a flag asks for more.
+func (a *app) quiet() {
+	if a.flags.logLevel == "" {
+		a.flags.logLevel = "warn"
+	}
+}
+
 // logger writes to standard error: standard output belongs to the protocol.
 func (a *app) logger(c config.Log) *slog.Logger {
 	var level slog.Level

@@ -21,14 +21,18 @@ type Resource struct {
 	AccessLevel string // the credential's own: viewer, admin, … or a number
 }
 
-// Resources returns the first 50 resources of the account, parents before what
-// is below them, and how many there are.
+// Resources returns the first 50 resources that permissions can name, parents
+// before what is below them, and how many there are. The vendor's tree holds
+// other kinds too, such as billing.
 func (p *Provider) Resources(ctx context.Context) (first []Resource, total int, err error) {
 	nodes, err := p.client.tree(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
 	walk(nodes, func(n *node) {
+		if _, grantable := currentWord(string(n.Type)); !grantable {
+			return
+		}
 		if total++; total <= maxResources {
 			first = append(first, n.resource())
 		}
