@@ -190,6 +190,10 @@ func printMember(w io.Writer, name string, value json.RawMessage) error {
 	}
 	var lines []string
 	if json.Unmarshal(value, &lines) == nil {
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, " ") }) {
+			_, err := fmt.Fprintf(w, "%s: %s\n", name, strings.Join(lines, ", "))
+			return err
+		}
 		for _, line := range lines {
 			fmt.Fprintf(w, "%s: %s\n", name, line)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/tokenreeve/tokenreeve/internal/config"
 )
@@ -126,12 +127,9 @@ func (a *app) logger(c config.Log) *slog.Logger {
 	}))
 }
 
-// isTerminal reports whether the stream is a character device.
+// isTerminal reports whether the stream is a terminal. Not every character device
+// is one: /dev/null is what a script has.
 func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -119,7 +119,7 @@ func policyOf(name string, c config.Connection) policy.Policy {
 func sinksOf(c config.Config) (map[string]sink.Sink, error) {
 	sinks := map[string]sink.Sink{}
 	for name, settings := range c.Sinks {
-		file, err := sink.NewFile(name, settings.Directory)
+		file, err := sink.NewFile(name, settings.Directory, sink.Accept{})
 		if err != nil {
 			return nil, fmt.Errorf("sinks.%s: %w", name, err)
 		}
