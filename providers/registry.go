@@ -25,13 +25,16 @@ type Health struct {
 }
 
 // Note records how a call of the vendor ended. Refusals made before anything was
-// sent say nothing of the vendor and are not recorded.
+// sent, and errors that are no Error, say nothing of the vendor and are not recorded.
 func (c *Connection) Note(err error, now time.Time) {
 	code := CodeOf(err)
+	if err != nil && code == "" {
+		return
+	}
 	switch code {
 	case CodeInvalidArgument, CodeRefused, CodeNotOffered, CodeCancelled:
 		return
-	case CodeNotFound, CodeConflict, CodeRejected:
+	case CodeNotFound, CodeOwnerUnknown, CodeConflict, CodeRejected:
 		code = "" // the vendor is there and the credential works
 	}
 	c.mu.Lock()

@@ -110,7 +110,7 @@ func run(only string, rounds int, file string, strict bool) error {
 
 // build makes a binary as a release does. It must be called in the module's root.
 func build(ctx context.Context, binary, pkg string) error {
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=bench", "-o", binary, pkg)
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=bench", "-o", binary, pkg) //nolint:gosec // the paths are ours
 	command.Stderr = os.Stderr
 	if err := command.Run(); err != nil {
 		return fmt.Errorf("build %s: %w", pkg, err)

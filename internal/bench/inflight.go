@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ const (
 )
 
 // inFlight measures how many calls a second come back where 32 are always under
-// way and the vendor takes 20 ms: against what that latency allows.
+// way and the vendor takes 20 ms. What that latency allows is what a bare HTTP
+// client gets of the same vendor: a sleep of 20 ms takes a little longer.
 func (b *bench) inFlight(ctx context.Context) ([]result, error) {
 	v, err := startVendors(ctx, world{launchDarkly: 50, latency: vendorLatency})
 	if err != nil {
@@ -36,24 +38,29 @@ func (b *bench) inFlight(ctx context.Context) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var ourRates, bareRates []float64
+	client := v.client(callers)
+	defer client.CloseIdleConnections()
+	arguments := map[string]any{"connection": "launchdarkly", "token_id": id}
+	get := func(p *process) func() error {
+		return func() error { _, err := p.call("get_token", arguments); return err }
+	}
+	turns := []struct {
+		call  func() error
+		rates []float64
+	}{{call: get(ours)}, {call: get(bare)}, {call: func() error { _, err := v.read(ctx, client, "/api/v2/tokens/"+id); return err }}}
 	for range b.rounds + 1 {
-		for _, turn := range []struct {
-			server *process
-			rates  *[]float64
-		}{{ours, &ourRates}, {bare, &bareRates}} {
-			rate, err := turn.server.rate("get_token", map[string]any{"connection": "launchdarkly", "token_id": id})
+		for i := range turns {
+			rate, err := rateOf(turns[i].call)
 			if err != nil {
 				return nil, err
 			}
-			*turn.rates = append(*turn.rates, rate)
+			turns[i].rates = append(turns[i].rates, rate)
 		}
 	}
-	allowed := callers / vendorLatency.Seconds()
-	our, plain := median(ourRates[1:]), median(bareRates[1:]) // the first round only warms up
+	median := func(i int) float64 { return median(turns[i].rates[1:]) } // the first round warms up
 	return []result{{
-		Bar: fmt.Sprintf("in flight: %d calls, vendor at 20 ms", callers), Measured: our / allowed, Limit: 0.9, AtLeast: true,
-		Note: fmt.Sprintf("%.0f calls/s of %.0f; bare %.0f", our, allowed, plain),
+		Bar: fmt.Sprintf("in flight: %d calls, vendor at 20 ms", callers), Measured: median(0) / median(2), Limit: 0.9, AtLeast: true,
+		Note: fmt.Sprintf("%.0f calls/s; bare client %.0f, bare server %.0f, in theory %.0f", median(0), median(2), median(1), callers/vendorLatency.Seconds()),
 	}}, nil
 }
 
@@ -73,20 +80,20 @@ func firstID(p *process) (string, error) {
 	return page.Tokens[0].ID, nil
 }
 
-// rate is calls per second.
-func (p *process) rate(tool string, arguments any) (float64, error) {
+// rateOf is how often a second call returns where as many as there are callers
+// are always under way.
+func rateOf(call func() error) (float64, error) {
 	errs := make([]error, callers)
 	began := time.Now()
 	var wg sync.WaitGroup
 	for i := range errs {
-		wg.Go(func() { errs[i] = p.calls(callsPerCaller, tool, arguments) })
+		wg.Go(func() {
+			for range callsPerCaller {
+				errs[i] = errors.Join(errs[i], call())
+			}
+		})
 	}
 	wg.Wait()
 	took := time.Since(began).Seconds()
-	for _, err := range errs {
-		if err != nil {
-			return 0, err
-		}
-	}
-	return callers * callsPerCaller / took, nil
+	return callers * callsPerCaller / took, errors.Join(errs...)
 }

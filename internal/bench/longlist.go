@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync"
@@ -60,7 +59,9 @@ func (b *bench) ourListings(ctx context.Context, v *vendors, times ...*[]float64
 	}
 	defer p.kill()
 	for _, kind := range times {
-		took, err := timed(func() error { return p.wholeListing("launchdarkly", "no token has this name", longTokens) })
+		took, err := timed(func() error {
+			return p.wholeListing(longTokens, map[string]any{"connection": "launchdarkly", "query": "no token has this name"})
+		})
 		if err != nil {
 			return err
 		}
@@ -69,9 +70,9 @@ func (b *bench) ourListings(ctx context.Context, v *vendors, times ...*[]float64
 	return nil
 }
 
-// wholeListing lists what a query finds and checks that everything was read.
-func (p *process) wholeListing(connection, query string, tokens int) error {
-	raw, err := p.call("list_tokens", map[string]any{"connection": connection, "query": query, "limit": 200})
+// wholeListing lists what the arguments select and checks that everything was read.
+func (p *process) wholeListing(tokens int, arguments map[string]any) error {
+	raw, err := p.call("list_tokens", arguments)
 	if err != nil {
 		return err
 	}
@@ -85,14 +86,14 @@ func (p *process) wholeListing(connection, query string, tokens int) error {
 		return err
 	}
 	if len(page.Coverage) != 1 || !page.Coverage[0].Complete || page.Coverage[0].Read != tokens {
-		return fmt.Errorf("%s: not all %d tokens were read: %.300s", connection, tokens, raw)
+		return fmt.Errorf("not all %d tokens were read: %+v", tokens, page.Coverage)
 	}
 	return nil
 }
 
 // bareListing fetches and decodes every page, eight at a time.
 func bareListing(ctx context.Context, v *vendors) error {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: pagesAtATime}}
+	client := v.client(pagesAtATime)
 	defer client.CloseIdleConnections()
 	offsets := make(chan int, longTokens/pageRows)
 	for offset := 0; offset < longTokens; offset += pageRows {
@@ -113,19 +114,7 @@ func bareListing(ctx context.Context, v *vendors) error {
 }
 
 func barePage(ctx context.Context, client *http.Client, v *vendors, offset int) error {
-	address := v.LaunchDarkly.BaseURL + "/api/v2/tokens?limit=" + strconv.Itoa(pageRows) + "&offset=" + strconv.Itoa(offset) + "&showAll=true"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Authorization", v.LaunchDarkly.Credential)
-	request.Header.Set("Ld-Api-Version", "20240415")
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
+	data, err := v.read(ctx, client, "/api/v2/tokens?limit="+strconv.Itoa(pageRows)+"&offset="+strconv.Itoa(offset)+"&showAll=true")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
@@ -84,7 +85,7 @@ func startVendors(ctx context.Context, w world) (*vendors, error) {
 	if err != nil {
 		return nil, err
 	}
-	command := exec.CommandContext(ctx, self, w.arguments()...)
+	command := exec.CommandContext(ctx, self, w.arguments()...) //nolint:gosec // this program, numbers as arguments
 	command.Stderr = os.Stderr
 	stdin, err := command.StdinPipe()
 	if err != nil {
@@ -136,4 +137,28 @@ func (v *vendors) env() []string {
 // bareEnv is the environment of the bare server that lists tokens.
 func (v *vendors) bareEnv() []string {
 	return []string{"BARE_VENDOR=" + v.LaunchDarkly.BaseURL, "BARE_CREDENTIAL=" + v.LaunchDarkly.Credential}
+}
+
+// client is a bare HTTP client that keeps so many connections.
+func (v *vendors) client(connections int) *http.Client {
+	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}}
+}
+
+// read fetches LaunchDarkly's answer as tokenreeve asks for it.
+func (v *vendors) read(ctx context.Context, client *http.Client, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, v.LaunchDarkly.BaseURL+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", v.LaunchDarkly.Credential)
+	request.Header.Set("Ld-Api-Version", "20240415")
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d", path, response.StatusCode)
+	}
+	return io.ReadAll(response.Body)
 }

@@ -197,10 +197,24 @@ func isAlnum(b byte) bool {
 
 // isRun reports whether b may stand in a credential: letters, digits and what base64, base64url,
 // JWT and the vendors' own formats use. "=" is no part: it also parts a name from its value.
-func isRun(b byte) bool { return isAlnum(b) || strings.IndexByte("-_+/.~", b) >= 0 }
+func isRun(b byte) bool {
+	switch b {
+	case '-', '_', '+', '/', '.', '~':
+		return true
+	default:
+		return isAlnum(b)
+	}
+}
 
 // isGlue reports whether b may stand between a scheme and its credential.
-func isGlue(b byte) bool { return strings.IndexByte(" :=\"'", b) >= 0 }
+func isGlue(b byte) bool {
+	switch b {
+	case ' ', ':', '=', '"', '\'':
+		return true
+	default:
+		return false
+	}
+}
 
 func runEnd(s string, i int) int {
 	for i < len(s) && isRun(s[i]) {

@@ -62,7 +62,10 @@ func Message(s string) string { return redacted(s, MaxMessage) }
 
 func redacted(s string, limit int) string {
 	clean, _ := Text(s, limit+lookahead)
-	clean, _ = Text(redact(clean), limit)
+	if clean = redact(clean); len(clean) <= limit {
+		return clean
+	}
+	clean, _ = Text(clean, limit)
 	return clean
 }
 

@@ -46,7 +46,12 @@ func (p *Provider) isAdmin(ctx context.Context) (bool, error) {
 // viewLimits says what the credential may not see. A role that cannot be told is
 // no proof of a full view.
 func (p *Provider) viewLimits(ctx context.Context) []providers.Limit {
-	if admin, err := p.isAdmin(ctx); err == nil && admin {
+	admin, err := p.isAdmin(ctx)
+	return limitsOf(err == nil && admin)
+}
+
+func limitsOf(admin bool) []providers.Limit {
+	if admin {
 		return nil
 	}
 	return []providers.Limit{providers.CredentialNotAdmin}

@@ -83,6 +83,10 @@ func (l *listing) run(ctx context.Context) error {
 
 // firstPage reads the first page and, meanwhile, what the credential may see.
 func (l *listing) firstPage(ctx context.Context) (page, error) {
+	if admin, known := l.p.admin.recall(ctx, l.p.credentialKey); known {
+		l.limits = limitsOf(admin)
+		return l.p.page(ctx, l.start)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var side sync.WaitGroup
@@ -109,7 +113,7 @@ func (l *listing) read(ctx context.Context, first page, pass uint8) (complete bo
 			l.limits = append(l.limits, providers.MovedWhileReading)
 		}
 		if pass == 1 || len(fresh) > 0 || ended && !complete {
-			if !l.yield(providers.Page{Tokens: fresh, At: strconv.Itoa(pg.offset), Limits: l.limits[:len(l.limits):len(l.limits)]}, nil) {
+			if !l.yield(providers.Page{Tokens: fresh, At: strconv.Itoa(pg.offset), Limits: l.limits[:len(l.limits):len(l.limits)], Last: complete}, nil) {
 				return false, errEnough
 			}
 		}

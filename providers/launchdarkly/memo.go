@@ -51,6 +51,20 @@ func (m *memo[T]) get(ctx context.Context, keyOf func(context.Context) (key, err
 	}
 }
 
+// recall returns the value where it is known, and fetches nothing.
+func (m *memo[T]) recall(ctx context.Context, keyOf func(context.Context) (key, error)) (value T, known bool) {
+	k, err := keyOf(ctx)
+	if err != nil {
+		return value, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.known || m.key != k {
+		return value, false
+	}
+	return m.value, true
+}
+
 // join returns the value, or the flight to wait for, or a new one to lead.
 func (m *memo[T]) join(k key) (value T, known bool, f *flight, leads bool) {
 	m.mu.Lock()

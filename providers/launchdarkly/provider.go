@@ -145,7 +145,7 @@ const (
 
 func isEmail(s string) bool {
 	local, domain, found := strings.Cut(s, "@")
-	if !found || local == "" || domain == "" || len(s) > maxEmail {
+	if !found || local == "" || domain == "" || strings.Contains(domain, "@") || len(s) > maxEmail {
 		return false
 	}
 	clean, altered := sanitize.Text(s, maxEmail)

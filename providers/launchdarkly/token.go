@@ -124,11 +124,15 @@ func roleAccess(role string) providers.Access {
 
 // holds reports whether a member of a record is there and not empty.
 func holds(raw json.RawMessage) bool {
-	switch strings.Map(dropSpace, string(raw)) {
+	return !isEmpty(string(raw)) && !isEmpty(strings.Map(dropSpace, string(raw)))
+}
+
+func isEmpty(text string) bool {
+	switch text {
 	case "", "null", `""`, "[]", "{}":
-		return false
-	default:
 		return true
+	default:
+		return false
 	}
 }
 

@@ -85,7 +85,9 @@ func explain(err error, request transport.Request, response transport.Response) 
 	case http.StatusForbidden:
 		e.Next = "ask the operator for a credential with admin access to the account, and to check account_id"
 	case http.StatusTooManyRequests:
-		e.Next = "wait 10 seconds, then try again"
+		if e.RetryAfter == 0 {
+			e.Next = "wait 10 seconds, then try again"
+		}
 	case http.StatusNotFound:
 		e.Next = "list tokens to find the right id; where that fails as well, ask the operator to check account_id"
 		if !fromVendor {

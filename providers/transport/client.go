@@ -9,9 +9,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -49,25 +49,33 @@ type Client struct {
 	options Options
 	source  Source
 	pacer   *pacer
+	retries retries
 
-	mu         sync.Mutex // guards reading the source
+	reading    chan struct{} // is full while the source is read
 	credential atomic.Pointer[secret.Secret]
 }
 
 // NewClient returns a client for the vendor at base, a URL without query that
 // may hold a path. It sends nothing.
 func NewClient(hc *http.Client, base string, source Source, dialect Dialect, o Options) (*Client, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-		return nil, fmt.Errorf("base_url %q is not an http(s) URL without query, fragment and user", sanitize.Message(base))
+	if !isBase(base) {
+		// Not quoted: it may hold a password.
+		return nil, errors.New("base_url is not an http(s) URL without query, fragment and user")
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
 	}
-	for len(base) > 0 && base[len(base)-1] == '/' {
-		base = base[:len(base)-1]
-	}
-	return &Client{http: hc, base: base, dialect: dialect, options: o, source: source, pacer: newPacer(o.Reserve)}, nil
+	return &Client{
+		http: hc, base: strings.TrimRight(base, "/"), dialect: dialect, options: o, source: source,
+		pacer: newPacer(o.Reserve), retries: newRetries(), reading: make(chan struct{}, 1),
+	}, nil
+}
+
+// isBase reports whether a path can be put behind base. An empty query or
+// fragment would swallow it.
+func isBase(base string) bool {
+	u, err := url.Parse(base)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil && !strings.ContainsAny(base, "?#")
 }
 
 // Request is one call of a vendor's endpoint.
@@ -97,68 +105,93 @@ type Response struct {
 // Credential returns the credential, read from its source if that has not been
 // done yet.
 func (c *Client) Credential(ctx context.Context) (secret.Secret, error) {
-	if s := c.credential.Load(); s != nil {
-		return *s, nil
+	s, err := c.current(ctx)
+	if err != nil {
+		return secret.Secret{}, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.credential.Load(); s != nil {
-		return *s, nil
-	}
-	return c.readCredential(ctx)
+	return *s, nil
 }
 
-func (c *Client) readCredential(ctx context.Context) (secret.Secret, error) {
+func (c *Client) current(ctx context.Context) (*secret.Secret, error) {
+	if s := c.credential.Load(); s != nil {
+		return s, nil
+	}
+	if err := c.lockSource(ctx); err != nil {
+		return nil, err
+	}
+	defer c.unlockSource()
+	if s := c.credential.Load(); s != nil {
+		return s, nil
+	}
+	return c.readSource(ctx)
+}
+
+// lockSource waits for another reading of the source, which may take as long as
+// a person needs to unlock a keyring.
+func (c *Client) lockSource(ctx context.Context) error {
+	select {
+	case c.reading <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return c.cancelled(ctx.Err())
+	}
+}
+
+func (c *Client) unlockSource() { <-c.reading }
+
+func (c *Client) readSource(ctx context.Context) (*secret.Secret, error) {
 	s, err := c.source.Read(ctx)
-	if err != nil {
-		return secret.Secret{}, &providers.Error{
-			Provider: c.dialect.Provider, Code: providers.CodeCredential,
-			Message: "no credential: " + err.Error(),
-			Next:    "check the connection's credential in the configuration or the environment",
-			Err:     err,
+	switch {
+	case err == nil:
+		c.credential.Store(&s)
+		return &s, nil
+	case ctx.Err() != nil:
+		return nil, c.cancelled(ctx.Err())
+	default:
+		e := c.fail(providers.CodeCredential, "no credential: "+err.Error(), err)
+		e.Next = "check the connection's credential in the configuration or the environment"
+		return nil, e
+	}
+}
+
+// renewed returns the credential after the refused one, or nil where the source
+// still gives the same. All who were refused with one reading share the next.
+func (c *Client) renewed(ctx context.Context, refused *secret.Secret) *secret.Secret {
+	if c.lockSource(ctx) != nil {
+		return nil
+	}
+	defer c.unlockSource()
+	current := c.credential.Load()
+	if current == refused {
+		var err error
+		if current, err = c.readSource(ctx); err != nil {
+			return nil
 		}
 	}
-	c.credential.Store(&s)
-	return s, nil
-}
-
-// renewCredential reads the source again after a 401 and reports whether it
-// gives another credential than the one that was refused.
-func (c *Client) renewCredential(ctx context.Context, refused secret.Secret) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if current := c.credential.Load(); current != nil && !current.Equal(refused) {
-		return true // another call has renewed it
+	if current.Equal(*refused) {
+		return nil
 	}
-	renewed, err := c.source.Read(ctx)
-	if err != nil || renewed.Equal(refused) {
-		return false
-	}
-	c.credential.Store(&renewed)
-	return true
+	return current
 }
 
 // Do sends the request, repeats it as its rule allows, and decodes a 2xx answer
 // into out unless out is nil. Members that out does not know are ignored. It
 // returns a *providers.Error.
 func (c *Client) Do(ctx context.Context, req Request, out any) (Response, error) {
-	response, body, err := c.exchange(ctx, req, true)
+	a, response, err := c.exchange(ctx, req, out != nil)
 	if err != nil {
 		return response, err
 	}
-	defer body.Close()
+	defer a.close()
 	if out == nil {
 		return response, nil
 	}
-	data, err := io.ReadAll(io.LimitReader(body, maxBody+1))
-	switch {
-	case err != nil:
-		return response, c.brokenAnswer(req, response, "the answer broke off", err)
-	case len(data) > maxBody:
+	if len(a.body) > maxBody {
 		return response, c.brokenAnswer(req, response, "the answer is longer than 8 MiB", nil)
 	}
-	if err := json.Unmarshal(data, out); err != nil {
-		return response, c.brokenAnswer(req, response, "the answer is not the JSON that was due", jsonFault(err))
+	if err := json.Unmarshal(a.body, out); err != nil {
+		cause := jsonFault(err)
+		return response, c.brokenAnswer(req, response, "the answer is not the JSON that was due: "+cause.Error(), cause)
 	}
 	return response, nil
 }
@@ -185,73 +218,72 @@ const nextOutcomeUnknown = "read the token or list tokens to see whether it happ
 // that encoding/json may quote.
 func jsonFault(err error) error {
 	var typeError *json.UnmarshalTypeError
-	if errors.As(err, &typeError) {
+	switch {
+	case errors.As(err, &typeError) && typeError.Field != "":
 		return fmt.Errorf("member %q has the wrong type", sanitize.Message(typeError.Field))
+	case errors.As(err, &typeError):
+		return errors.New("it has the wrong type")
+	default:
+		return errors.New("malformed JSON")
 	}
-	return errors.New("malformed JSON")
 }
 
-// attempt is one try of an exchange.
-type attempt struct {
-	response *http.Response
-	cancel   context.CancelFunc
-	sent     atomic.Bool // a connection was made, so the request may have reached the vendor
-	err      error
-}
-
-func (a *attempt) close() {
-	if a.response != nil {
-		_, _ = io.Copy(io.Discard, io.LimitReader(a.response.Body, maxErrorBody)) // keeps the connection reusable
-		_ = a.response.Body.Close()
-	}
-	a.cancel()
-}
-
-// exchange returns the body of a 2xx answer, or an error. whole bounds the
-// attempt including its body by the timeout; else only up to the headers.
-func (c *Client) exchange(ctx context.Context, req Request, whole bool) (Response, io.ReadCloser, error) {
+// exchange makes attempts until one is answered with a 2xx, or returns an error.
+// whole reads the answer's body into the attempt. The caller ends the attempt.
+func (c *Client) exchange(ctx context.Context, req Request, whole bool) (*attempt, Response, error) {
 	var payload []byte
 	if req.Body != nil {
 		var err error
 		if payload, err = json.Marshal(req.Body); err != nil {
-			return Response{}, nil, c.fail(providers.CodeInvalidArgument, "the request cannot be written as JSON", err)
+			return nil, Response{}, c.fail(providers.CodeInvalidArgument, "the request cannot be written as JSON", err)
 		}
 	}
-	last, tries, err := c.repeat(ctx, req, func(ctx context.Context) (*attempt, error) {
-		return c.attemptRenewing(ctx, req, payload, whole)
-	})
-	response := Response{Attempts: tries}
+	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, req, payload, whole) })
+	response := Response{Attempts: t.count}
 	if err != nil {
-		return response, nil, err
+		return nil, response, c.doubted(req, t, err)
 	}
-	if last.err != nil {
-		defer last.cancel()
-		return response, nil, c.networkError(ctx, req, last)
+	if t.last.response != nil {
+		response.Status = t.last.response.StatusCode
+		response.RequestID = requestID(t.last.response.Header, c.dialect.RequestID)
 	}
-	response.Status = last.response.StatusCode
-	response.RequestID = requestID(last.response.Header, c.dialect.RequestID)
-	if response.Status/100 != 2 {
-		defer last.close()
-		return response, nil, c.problem(last.response, response.RequestID, req)
+	if err := c.failure(ctx, req, t.last, response); err != nil {
+		t.last.close()
+		return nil, response, c.doubted(req, t, err)
 	}
-	return response, &closer{last.response.Body, last.cancel}, nil
+	return t.last, response, nil
 }
 
-// closer ends an attempt's context together with its body.
-type closer struct {
-	io.ReadCloser
-	cancel context.CancelFunc
+// failure maps how the last attempt ended; nil for a 2xx.
+func (c *Client) failure(ctx context.Context, req Request, a *attempt, response Response) error {
+	switch {
+	case a.err != nil:
+		return c.networkError(ctx, req, a, response)
+	case a.isAccepted():
+		return nil
+	case ctx.Err() != nil && req.Retry.allows(a) && !(req.Retry.isChange() && a.mayHaveRun()):
+		return c.cancelled(ctx.Err()) // while it waited to try again
+	default:
+		return c.problem(a, response, req)
+	}
 }
 
-func (c *closer) Close() error {
-	defer c.cancel()
-	return c.ReadCloser.Close()
+// doubted maps the error of a change of which an earlier attempt may have been
+// carried out: why the repetition failed does not tell. A 404 does.
+func (c *Client) doubted(req Request, t tries, err error) error {
+	var e *providers.Error
+	if !t.doubt || !req.Retry.isChange() || !errors.As(err, &e) || e.Code == providers.CodeNotFound || e.Code == providers.CodeOutcomeUnknown {
+		return err
+	}
+	e.Code, e.Next = providers.CodeOutcomeUnknown, nextOutcomeUnknown
+	e.Message = "the change was sent and its answer was lost; sending it again failed: " + e.Message
+	return e
 }
 
 // attemptRenewing makes one attempt and, where the vendor refused the
 // credential and its source now gives another, one more. A 401 was not executed.
 func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byte, whole bool) (*attempt, error) {
-	credential, err := c.Credential(ctx)
+	credential, err := c.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -259,60 +291,62 @@ func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byt
 	if err != nil || a.err != nil || a.response.StatusCode != http.StatusUnauthorized {
 		return a, err
 	}
-	if !c.renewCredential(ctx, credential) {
+	renewed := c.renewed(ctx, credential)
+	if renewed == nil {
 		return a, nil
 	}
 	a.close()
-	renewed, err := c.Credential(ctx)
-	if err != nil {
-		return nil, err
-	}
 	return c.attempt(ctx, req, payload, renewed, whole)
 }
 
-func (c *Client) attempt(ctx context.Context, req Request, payload []byte, credential secret.Secret, whole bool) (*attempt, error) {
+func (c *Client) attempt(ctx context.Context, req Request, payload []byte, credential *secret.Secret, whole bool) (*attempt, error) {
 	if err := c.pacer.wait(ctx, req.Route); err != nil {
 		return nil, c.pacingError(err)
 	}
-	defer c.pacer.done(req.Route)
-	attemptCtx, cancel := context.WithCancel(ctx)
-	timer := time.AfterFunc(c.options.Timeout, cancel)
-	a := &attempt{cancel: func() { timer.Stop(); cancel() }}
-	request, err := c.build(attemptCtx, req, payload, credential, &a.sent)
-	if err != nil {
-		a.cancel()
+	a := newAttempt(ctx, c.options.Timeout, credential)
+	if err := c.send(a, req, payload); err != nil {
+		a.close()
 		return nil, err
 	}
-	a.response, a.err = c.http.Do(request)
-	if a.err != nil {
-		if !timer.Stop() && ctx.Err() == nil {
-			a.err = fmt.Errorf("%w after %v", context.DeadlineExceeded, c.options.Timeout)
-		}
-		return a, nil
+	if whole && a.err == nil && a.isAccepted() {
+		a.read()
 	}
-	if !whole {
-		timer.Stop()
-	}
-	now := time.Now()
-	var budgets []Budget
-	if c.dialect.Budgets != nil {
-		budgets = c.dialect.Budgets(a.response.Header, now)
-	}
-	c.pacer.learn(budgets, now, req.Route)
 	return a, nil
 }
 
-func (c *Client) build(ctx context.Context, req Request, payload []byte, credential secret.Secret, sent *atomic.Bool) (*http.Request, error) {
+// send waits for the headers of the answer.
+func (c *Client) send(a *attempt, req Request, payload []byte) error {
+	defer c.pacer.done(req.Route)
+	request, err := c.build(a, req, payload)
+	if err != nil {
+		return err
+	}
+	response, err := c.http.Do(request) //nolint:bodyclose // the attempt closes it
+	if err != nil {
+		a.fail(err)
+		return nil
+	}
+	a.response = response
+	now := time.Now()
+	if response.StatusCode == http.StatusTooManyRequests {
+		c.pacer.hold(now, retryAfter(response.Header, now))
+	}
+	if c.dialect.Budgets != nil {
+		c.pacer.learn(c.dialect.Budgets(response.Header, now), now, req.Route)
+	}
+	return nil
+}
+
+func (c *Client) build(a *attempt, req Request, payload []byte) (*http.Request, error) {
 	target := c.base + req.Path
 	if len(req.Query) > 0 {
 		target += "?" + req.Query.Encode()
 	}
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
 	var body io.Reader
 	if payload != nil {
 		body = bytes.NewReader(payload)
 	}
-	request, err := http.NewRequestWithContext(ctx, req.Method, target, body)
+	request, err := http.NewRequestWithContext(a.traced(), req.Method, target, body)
 	if err != nil {
 		return nil, c.fail(providers.CodeInvalidArgument, "the request's URL is not valid", nil)
 	}
@@ -324,30 +358,37 @@ func (c *Client) build(ctx context.Context, req Request, payload []byte, credent
 	if payload != nil || req.JSON {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	c.dialect.Authorize(request.Header, credential.Expose())
+	c.dialect.Authorize(request.Header, a.credential.Expose())
 	return request, nil
 }
 
-// networkError maps a failed attempt. A change that may have reached the vendor
-// has an unknown outcome, whatever cut the line.
-func (c *Client) networkError(ctx context.Context, req Request, a *attempt) error {
+// networkError maps an attempt without a whole answer. A change that may have
+// reached the vendor has an unknown outcome, whatever cut the line.
+func (c *Client) networkError(ctx context.Context, req Request, a *attempt, response Response) error {
 	cause := stripURL(a.err)
+	isLost := req.Retry.isChange() && a.mayHaveRun()
 	switch {
-	case a.sent.Load() && req.Retry.isChange():
+	case isLost && a.response == nil:
 		e := c.fail(providers.CodeOutcomeUnknown, "the change was sent and its answer was lost", cause)
 		e.Next = nextOutcomeUnknown
 		return e
-	case ctx.Err() != nil && errors.Is(ctx.Err(), context.Canceled):
-		return c.fail(providers.CodeCancelled, "the call was cancelled", ctx.Err())
-	case errors.Is(a.err, context.DeadlineExceeded) || ctx.Err() != nil:
-		e := c.fail(providers.CodeTimeout, fmt.Sprintf("no answer within %v", c.options.Timeout), cause)
-		e.Next = "try again later"
-		return e
+	case !isLost && ctx.Err() != nil:
+		return c.cancelled(ctx.Err())
+	case !isLost && errors.Is(a.err, context.DeadlineExceeded):
+		return c.timedOut(cause)
+	case a.response != nil:
+		return c.brokenAnswer(req, response, "the answer broke off", cause)
 	default:
-		e := c.fail(providers.CodeUnavailable, "no answer: "+sanitize.Message(cause.Error()), cause)
-		e.Next = "check base_url, proxy and network, then try again"
+		e := c.fail(providers.CodeUnavailable, "no answer: "+reason(cause), cause)
+		e.Next = "check base_url, proxy, ca_file and network, then try again"
 		return e
 	}
+}
+
+func (c *Client) timedOut(cause error) error {
+	e := c.fail(providers.CodeTimeout, fmt.Sprintf("no answer within %v", c.options.Timeout), cause)
+	e.Next = "try again later"
+	return e
 }
 
 // stripURL drops the URL that net/http puts in front of its errors: it says
@@ -360,24 +401,44 @@ func stripURL(err error) error {
 	return err
 }
 
+// reason says why there was no answer, without what the other side sent:
+// net/http quotes an answer that is not HTTP.
+func reason(err error) string {
+	var notHTTP textproto.ProtocolError
+	if errors.As(err, &notHTTP) {
+		return "the answer is not HTTP"
+	}
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	return sanitize.Message(strings.TrimRight(text, " :("))
+}
+
 func (c *Client) fail(code providers.Code, message string, cause error) *providers.Error {
 	return &providers.Error{Provider: c.dialect.Provider, Code: code, Message: message, Err: cause}
 }
 
 // problem maps an answer outside 2xx.
-func (c *Client) problem(r *http.Response, id string, req Request) error {
-	e := &providers.Error{Provider: c.dialect.Provider, Status: r.StatusCode, RequestID: id}
-	e.Code, e.Message, e.Next = statusMeaning(r.StatusCode, req.Retry.isChange())
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxErrorBody))
-	if err != nil || !isJSON(r.Header) || c.dialect.Problem == nil {
+func (c *Client) problem(a *attempt, response Response, req Request) error {
+	e := &providers.Error{Provider: c.dialect.Provider, Status: response.Status, RequestID: response.RequestID}
+	e.Code, e.Message, e.Next = statusMeaning(response.Status, req.Retry.isChange())
+	isBusy := e.Code == providers.CodeRateLimited || e.Code == providers.CodeUnavailable
+	if wait := retryAfter(a.response.Header, time.Now()); isBusy && wait > 0 {
+		e.RetryAfter, e.Next = wait, nextWait(wait)
+	}
+	body, err := io.ReadAll(io.LimitReader(a.response.Body, maxErrorBody))
+	if err != nil || !isJSON(a.response.Header) || c.dialect.Problem == nil {
 		return e
 	}
-	code, message := c.dialect.Problem(r.StatusCode, body)
-	e.VendorCode = sanitize.Message(code)
-	if message = sanitize.Message(message); message != "" {
+	code, message := c.dialect.Problem(response.Status, body)
+	e.VendorCode = a.quotable(code)
+	if message = a.quotable(message); message != "" {
 		e.Message += `; the vendor says: "` + message + `"`
 	}
 	return e
+}
+
+// nextWait is the next step where a budget comes back after wait.
+func nextWait(wait time.Duration) string {
+	return fmt.Sprintf("wait %v, then try again", (wait + time.Second - 1).Truncate(time.Second))
 }
 
 func isJSON(h http.Header) bool {

@@ -30,6 +30,7 @@ type pacer struct {
 	mu       sync.Mutex
 	budgets  map[scope]*window
 	inFlight map[string]int // by route; "" holds all
+	pause    time.Time      // nothing is sent before it
 }
 
 // scope names a window: a budget, and its route where it is kept per route.
@@ -49,10 +50,15 @@ func newPacer(reserve float64) *pacer {
 const (
 	shortWait = 50 * time.Millisecond
 	longWait  = 24 * time.Hour
+	probeTime = time.Second
 )
 
-// errTooLong says that the budget comes back later than a call can wait.
-var errTooLong = errors.New("the budget comes back too late")
+// tooLong says that the budget comes back later than a call can wait.
+type tooLong time.Duration
+
+func (d tooLong) Error() string {
+	return fmt.Sprintf("the budget comes back in %v", time.Duration(d).Round(time.Second))
+}
 
 // wait blocks until a request of the route may be sent and counts it as in flight.
 func (p *pacer) wait(ctx context.Context, route string) error {
@@ -62,7 +68,7 @@ func (p *pacer) wait(ctx context.Context, route string) error {
 			return nil
 		}
 		if deadline, ok := ctx.Deadline(); delay > maxWait || ok && time.Until(deadline) < delay {
-			return fmt.Errorf("%w: in %v", errTooLong, delay.Round(time.Second))
+			return tooLong(delay)
 		}
 		timer := time.NewTimer(delay)
 		select {
@@ -74,28 +80,39 @@ func (p *pacer) wait(ctx context.Context, route string) error {
 	}
 }
 
-// take books a request, or returns how long to wait, with jitter. A window that
-// ended gives its allowance anew: all who waited must not start at once.
+// take books a request, or returns how long to wait, with jitter: all who waited
+// must not start at once.
 func (p *pacer) take(now time.Time, route string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var delay time.Duration
+	delay := max(0, p.pause.Sub(now))
 	for of, w := range p.budgets {
 		if of.route != "" && of.route != route {
 			continue
 		}
-		if !now.Before(w.Reset) {
-			w.Remaining = max(w.Limit, w.largest) // a new window; the next answer tells its budget
-		}
-		if w.Remaining-p.inFlight[of.route] <= w.floor(p.reserve) {
+		if floor := w.floor(p.reserve); w.left(now, floor)-p.inFlight[of.route] <= floor {
 			delay = max(delay, w.Reset.Sub(now), shortWait)
 		}
 	}
 	if delay > 0 {
-		return min(delay, longWait) + rand.N(2*shortWait)
+		return delay + rand.N(2*shortWait)
 	}
 	p.count(route, 1)
 	return 0
+}
+
+// left returns how many requests the window holds. When it has ended, one request
+// finds out what others have left of the next; where no answer tells it soon, the
+// whole limit counts.
+func (w *window) left(now time.Time, floor int) int {
+	switch ended := now.Sub(w.Reset); {
+	case ended < 0:
+		return w.Remaining
+	case ended < probeTime:
+		return floor + 1
+	default:
+		return max(w.limit(), 1)
+	}
 }
 
 // count changes how many requests are in flight.
@@ -109,8 +126,15 @@ func (p *pacer) count(route string, by int) {
 // floor is how much of the window stays for others. At least one request per
 // window is ours: the reserve never stops all work.
 func (w *window) floor(reserve float64) int {
-	limit := max(w.Limit, w.largest)
+	limit := w.limit()
 	return min(int(float64(limit)*reserve), max(limit-1, 0))
+}
+
+func (w *window) limit() int {
+	if w.Limit > 0 {
+		return w.Limit
+	}
+	return w.largest
 }
 
 // done marks a request of the route as answered.
@@ -118,6 +142,19 @@ func (p *pacer) done(route string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count(route, -1)
+}
+
+// hold sends nothing for a while, since the vendor asked one request to wait. A
+// wait that is too long for any call ends that call only.
+func (p *pacer) hold(now time.Time, wait time.Duration) {
+	if wait > maxWait {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until := now.Add(wait); until.After(p.pause) {
+		p.pause = until
+	}
 }
 
 // learn takes what an answer to a request of the route told.
@@ -128,8 +165,8 @@ func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, b := range budgets {
-		if !b.Reset.After(now) {
-			continue
+		if !b.Reset.After(now) || b.Reset.After(now.Add(longWait)) {
+			continue // of a window that has ended, or of none that makes sense
 		}
 		of := scope{budget: b.Name}
 		if b.PerRoute {
@@ -140,9 +177,10 @@ func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
 			w = &window{}
 			p.budgets[of] = w
 		}
-		// Answers can overtake each other: the later window is newer, and in one
-		// window the smaller number.
-		if ok && (b.Reset.Before(w.Reset) || b.Reset.Equal(w.Reset) && b.Remaining > w.Remaining) {
+		// Answers can overtake each other: in one window the smaller number is newer.
+		// Of two windows that have not ended, the one told last counts, so that no
+		// single wrong answer stands in the way of all later ones.
+		if ok && b.Reset.Equal(w.Reset) && b.Remaining > w.Remaining {
 			continue
 		}
 		w.Budget = b
@@ -151,10 +189,12 @@ func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
 }
 
 func (c *Client) pacingError(err error) error {
-	if !errors.Is(err, errTooLong) {
-		return c.cancelled(context.Background(), err)
+	var late tooLong
+	if !errors.As(err, &late) {
+		return c.cancelled(err)
 	}
 	e := c.fail(providers.CodeRateLimited, "the vendor's budget, less the reserve for others, is used up", err)
-	e.Next = "wait a minute, then try again"
+	e.RetryAfter = time.Duration(late)
+	e.Next = nextWait(e.RetryAfter)
 	return e
 }

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"strconv"
@@ -38,87 +39,119 @@ const (
 	maxAttempts = 4
 	firstDelay  = 200 * time.Millisecond
 	maxDelay    = 5 * time.Second
+	jitter      = 0.25 // share of a delay that is added or taken away
 	// maxWait is the longest wait that a vendor may ask for before a call gives up
 	// and tells its caller instead.
 	maxWait = 30 * time.Second
 )
 
 func (r Rule) allows(a *attempt) bool {
-	if a == nil || r == Once {
+	if r == Once {
 		return false
 	}
 	if a.err != nil {
-		return !a.sent.Load() || r != Unexecuted
+		return !isPermanent(a.err) && (r != Unexecuted || !a.sent.Load())
 	}
 	switch status := a.response.StatusCode; {
 	case status == http.StatusTooManyRequests:
-		return retryAfter(a.response.Header, time.Now()) <= maxWait
+		return a.canWait()
 	case status >= 500:
-		return r != Unexecuted
+		return r != Unexecuted && a.canWait()
 	default:
 		return false
 	}
 }
 
-// repeat runs try under the request's rule. It returns the last attempt, how
-// many were made, and an error where an attempt could not even be made.
-func (c *Client) repeat(ctx context.Context, req Request, try func(context.Context) (*attempt, error)) (*attempt, int, error) {
-	policy := retrypolicy.NewBuilder[*attempt]().
-		HandleIf(func(a *attempt, err error) bool { return err == nil && ctx.Err() == nil && req.Retry.allows(a) }).
-		WithMaxAttempts(maxAttempts).
-		WithBackoff(firstDelay, maxDelay).
-		WithJitterFactor(0.25).
-		WithDelayFunc(func(exec failsafe.ExecutionAttempt[*attempt]) time.Duration { return c.vendorDelay(exec.LastResult()) }).
-		ReturnLastFailure().
-		Build()
-	tries := 0
-	last, err := failsafe.With(policy).WithContext(ctx).GetWithExecution(func(exec failsafe.Execution[*attempt]) (*attempt, error) {
-		if previous := exec.LastResult(); previous != nil {
-			previous.close()
+// isPermanent reports an error that another attempt meets again.
+func isPermanent(err error) bool {
+	var untrusted *tls.CertificateVerificationError
+	return errors.As(err, &untrusted)
+}
+
+// canWait reports whether the call can wait as long as the vendor asks.
+func (a *attempt) canWait() bool {
+	wait := retryAfter(a.response.Header, time.Now())
+	deadline, ok := a.ctx.Deadline()
+	return wait <= maxWait && (!ok || wait < time.Until(deadline))
+}
+
+// retries holds the policy of each rule.
+type retries [Unexecuted + 1]failsafe.Executor[*attempt]
+
+func newRetries() retries {
+	var all retries
+	for i := range all {
+		rule := Rule(i)
+		all[i] = failsafe.With(retrypolicy.NewBuilder[*attempt]().
+			HandleIf(func(a *attempt, err error) bool { return err == nil && rule.allows(a) }).
+			WithMaxAttempts(maxAttempts).
+			WithBackoff(firstDelay, maxDelay).
+			WithJitterFactor(jitter).
+			WithDelayFunc(func(exec failsafe.ExecutionAttempt[*attempt]) time.Duration { return vendorDelay(exec.LastResult()) }).
+			ReturnLastFailure().
+			Build())
+	}
+	return all
+}
+
+// tries is what became of a request.
+type tries struct {
+	last  *attempt
+	count int
+	doubt bool // one before the last may have been carried out
+}
+
+// repeat runs try under the request's rule. It returns an error where an attempt
+// could not even be made; last is nil then.
+func (c *Client) repeat(ctx context.Context, req Request, try func() (*attempt, error)) (tries, error) {
+	var t tries
+	var err error
+	// When the context ends, the library drops what the last attempt gave. What was
+	// sent must not be forgotten, so it is kept here.
+	_, _ = c.retries[req.Retry].WithContext(ctx).Get(func() (*attempt, error) {
+		if t.last != nil {
+			t.doubt = t.doubt || t.last.mayHaveRun()
+			t.last.close()
 		}
-		tries++
-		return try(ctx)
+		t.count++
+		t.last, err = try()
+		return t.last, err
 	})
-	if last == nil {
-		return nil, tries, c.cancelled(ctx, err)
-	}
-	return last, tries, nil
+	return t, err
 }
 
-// cancelled turns a context's error into one of ours and leaves others as they are.
-func (c *Client) cancelled(ctx context.Context, err error) error {
-	var own *providers.Error
-	switch {
-	case errors.As(err, &own):
-		return err
-	case errors.Is(err, context.DeadlineExceeded):
-		return c.fail(providers.CodeTimeout, "the call's time is up", err)
-	case errors.Is(err, context.Canceled) || ctx.Err() != nil:
-		return c.fail(providers.CodeCancelled, "the call was cancelled", err)
-	default:
-		return c.fail(providers.CodeUnavailable, "no answer", err)
+// cancelled returns the error of a call whose context ended with err.
+func (c *Client) cancelled(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		e := c.fail(providers.CodeTimeout, "the call's time is up", err)
+		e.Next = "try again later"
+		return e
 	}
+	return c.fail(providers.CodeCancelled, "the call was cancelled", err)
 }
 
-// vendorDelay is how long the vendor asks to wait, or -1 for the backoff.
-func (c *Client) vendorDelay(a *attempt) time.Duration {
-	if a == nil || a.response == nil || a.response.StatusCode != http.StatusTooManyRequests {
+// vendorDelay is how long the vendor asks to wait, or -1 for the backoff. The
+// policy's jitter may take a part of it away again.
+func vendorDelay(a *attempt) time.Duration {
+	if a.response == nil {
 		return -1
 	}
-	if wait := retryAfter(a.response.Header, time.Now()); wait > 0 {
-		return wait
+	wait := retryAfter(a.response.Header, time.Now())
+	if wait <= 0 {
+		return -1
 	}
-	return -1
+	return time.Duration(float64(wait) / (1 - jitter))
 }
 
-// retryAfter reads Retry-After: seconds or an HTTP date. 0 where there is none.
+// retryAfter reads Retry-After: seconds or an HTTP date, at most longWait. 0 where
+// there is none.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
+	var wait time.Duration
 	if seconds, err := strconv.Atoi(value); err == nil {
-		return max(0, time.Duration(min(seconds, 24*60*60))*time.Second)
+		wait = time.Duration(max(0, min(seconds, int(longWait/time.Second)))) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		wait = at.Sub(now)
 	}
-	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
+	return max(0, min(wait, longWait))
 }

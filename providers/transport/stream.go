@@ -16,35 +16,35 @@ import (
 func Stream[T any](ctx context.Context, c *Client, req Request) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
-		reading, cancel := context.WithCancel(ctx)
-		defer cancel()
-		response, body, err := c.exchange(reading, req, false)
+		a, response, err := c.exchange(ctx, req, false)
 		if err != nil {
 			yield(zero, err)
 			return
 		}
-		defer body.Close()
-		guarded := &guardedReader{r: body, silence: c.options.Timeout, stop: cancel}
+		defer a.abort()
+		a.timer.Stop() // a stream may last; from here on only its silence is limited
+		guarded := &guardedReader{r: a.response.Body, silence: c.options.Timeout, stop: a.timeOut}
 		if err := decodeArray(guarded, func(element T) bool { return yield(element, nil) }); err != nil {
-			yield(zero, c.brokenStream(ctx, reading, req, response, err))
+			yield(zero, c.brokenStream(ctx, a, req, response, err))
 		}
 	}
 }
 
 // brokenStream tells the caller's own end of a stream, and one that fell silent,
 // from an answer that broke off.
-func (c *Client) brokenStream(ctx, reading context.Context, req Request, response Response, err error) error {
+func (c *Client) brokenStream(ctx context.Context, a *attempt, req Request, response Response, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return c.cancelled(ctx, ctx.Err())
-	case reading.Err() != nil:
-		return c.cancelled(ctx, context.DeadlineExceeded)
+		return c.cancelled(ctx.Err())
+	case a.ctx.Err() != nil:
+		return c.timedOut(context.Cause(a.ctx))
 	default:
-		return c.brokenAnswer(req, response, "the list broke off or is not a JSON array", err)
+		return c.brokenAnswer(req, response, "the list cannot be read to its end: "+err.Error(), err)
 	}
 }
 
-// decodeArray calls each for every element until it returns false.
+// decodeArray calls each for every element until it returns false. Its errors
+// hold no text of the body.
 func decodeArray[T any](r *guardedReader, each func(T) bool) error {
 	decoder := json.NewDecoder(r)
 	r.left = maxStreamElement
@@ -53,9 +53,13 @@ func decodeArray[T any](r *guardedReader, each func(T) bool) error {
 	}
 	for decoder.More() {
 		r.left = maxStreamElement
+		begin := decoder.InputOffset()
 		var element T
 		if err := decoder.Decode(&element); err != nil {
-			return jsonFault(err)
+			return fault(err)
+		}
+		if decoder.InputOffset()-begin > maxStreamElement {
+			return errLongElement // a part of it had been read before
 		}
 		if !each(element) {
 			return nil
@@ -64,11 +68,16 @@ func decodeArray[T any](r *guardedReader, each func(T) bool) error {
 	if _, err := decoder.Token(); err != nil {
 		return errors.New("the array has no end")
 	}
+	// Read up to the end of the body: only then is the answer whole, and its
+	// connection can be used again.
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("the array is not all of the answer")
+	}
 	return nil
 }
 
-// guardedReader ends a stream that stays silent for too long, or whose elements
-// are longer than left bytes each.
+// guardedReader ends a stream that stays silent for too long, and refuses to read
+// more than left bytes for one element.
 type guardedReader struct {
 	r       io.Reader
 	silence time.Duration
@@ -78,11 +87,30 @@ type guardedReader struct {
 
 func (g *guardedReader) Read(p []byte) (int, error) {
 	if g.left <= 0 {
-		return 0, errors.New("an element is longer than 1 MiB")
+		return 0, errLongElement
 	}
 	timer := time.AfterFunc(g.silence, g.stop)
 	defer timer.Stop()
 	n, err := g.r.Read(p[:min(len(p), g.left)])
 	g.left -= n
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = errBrokenOff
+	}
 	return n, err
+}
+
+var (
+	errLongElement = errors.New("an element is longer than 1 MiB")
+	errBrokenOff   = errors.New("it broke off")
+)
+
+// fault returns the reason why an element cannot be decoded.
+func fault(err error) error {
+	if errors.Is(err, errLongElement) || errors.Is(err, errBrokenOff) {
+		return err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return errBrokenOff
+	}
+	return jsonFault(err)
 }

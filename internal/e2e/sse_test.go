@@ -1,0 +1,291 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/client/transport"
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// config writes a configuration of two connections, with a sink and whatever
+// else is given, and returns its path.
+func (v *vendors) config(t *testing.T, more map[string]any) string {
+	t.Helper()
+	c := map[string]any{
+		"connections": map[string]any{
+			"ld": map[string]any{
+				"provider": "launchdarkly", "base_url": v.access.LaunchDarkly.BaseURL, "credential": v.credentialFile(t, "ld", v.access.LaunchDarkly.Credential),
+			},
+			"mt": map[string]any{
+				"provider": "mailtrap", "base_url": v.access.Mailtrap.BaseURL, "account_id": v.access.Mailtrap.AccountID,
+				"credential": v.credentialFile(t, "mt", v.access.Mailtrap.Credential),
+			},
+		},
+		"sinks": map[string]any{"files": map[string]any{"type": "file", "directory": v.secretsDir()}},
+	}
+	maps.Copy(c, more)
+	data, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.write(t, "config.json", string(data))
+}
+
+func (v *vendors) credentialFile(t *testing.T, name, credential string) map[string]any {
+	t.Helper()
+	return map[string]any{"file": v.write(t, name+".credential", credential+"\n")}
+}
+
+// write writes a file below the home and returns its path.
+func (v *vendors) write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(v.home, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// listening is a binary that serves over SSE.
+type listening struct {
+	*process
+	url, token string
+}
+
+// listen starts the binary on a free port and reads URL and token as a person
+// would, from stderr.
+func listen(t *testing.T, v *vendors, env []string, args ...string) *listening {
+	t.Helper()
+	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--config", v.config(t, nil), "--log-level", "debug"}, args...)
+	s := &listening{process: start(t, env, args...)}
+	s.err.awaitText(t, "/sse\n")
+	t.Cleanup(func() { _ = s.cmd.Process.Signal(terminate) })
+	s.url = regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(s.err.String())
+	if configured := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, "TOKENREEVE_BEARER_TOKEN=") }); configured >= 0 {
+		_, s.token, _ = strings.Cut(env[configured], "=")
+		return s
+	}
+	shown := regexp.MustCompile(`bearer token, shown once: (\S+)\n`)
+	s.err.await(t, "the token", shown.MatchString)
+	s.token = shown.FindStringSubmatch(s.err.String())[1]
+	return s
+}
+
+// client connects the library's client.
+func (s *listening) client(t *testing.T, version string) *client.Client {
+	t.Helper()
+	c, err := client.NewSSEMCPClient(s.url+"/sse", transport.WithHeaders(map[string]string{"Authorization": "Bearer " + s.token}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	c.OnConnectionLost(func(error) {}) // else it complains on the test's output
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	initialize(t, c, version)
+	return c
+}
+
+func TestSSE(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{legacy, modern} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			v := newVendors(t)
+			s := listen(t, v, v.bareEnv())
+			c := s.client(t, version)
+			listed, err := c.ListTools(t.Context(), mcp.ListToolsRequest{})
+			if err != nil || len(listed.Tools) != len(allTools()) {
+				t.Errorf("%d tools, want %d (%v)", len(listed.Tools), len(allTools()), err)
+			}
+			arguments := map[string]any{"connection": "ld", "name": "e2e", "role": "reader", "deliver_to": "files/ci/ld"}
+			created := succeed(t, c, "create_launchdarkly_token", arguments)
+			if diff := cmp.Diff([]string{v.secretOf(t, "e2e")}, delivered(t, v.secretsDir())); diff != "" || created["status"] != "created" {
+				t.Errorf("status %v, delivered secrets (-want +got):\n%s", created["status"], diff)
+			}
+			id := v.mailtrapIDs(1)
+			revoked := succeed(t, c, "revoke_token", map[string]any{"connection": "mt", "token_id": id[0]})
+			if revoked["status"] != "revoked" {
+				t.Errorf("revoke: %v", revoked)
+			}
+			v.checkGone(t, id, id)
+			// An answer over HTTP tells no path on the server's machine.
+			if text := fmt.Sprint(created, revoked); strings.Contains(text, v.home) {
+				t.Errorf("an answer holds a path of the server: %s", text)
+			}
+			s.signal(t, terminate)
+			s.exit(t, 0)
+			v.noSecretIn(t, "stderr", s.err.String())
+			if n := strings.Count(s.err.String(), s.token); n != 1 {
+				t.Errorf("the token stands %d times on stderr, want once", n)
+			}
+			if out := s.out.String(); out != "" {
+				t.Errorf("stdout: %s", out)
+			}
+		})
+	}
+}
+
+// A configured token is shown nowhere, a bad one refused without a word of it.
+func TestSSEConfiguredToken(t *testing.T) {
+	t.Parallel()
+	const token = "configured-bearer-token-0123456789abcdef"
+	v := newVendors(t)
+	s := listen(t, v, append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN="+token))
+	if got, _ := callTool(t, s.client(t, legacy), "list_connections", nil); got == nil {
+		t.Error("list_connections failed")
+	}
+	response, err := http.Get(s.url + "/sse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusUnauthorized || strings.Contains(string(body), token) {
+		t.Errorf("without the token: %s %s (%v)", response.Status, body, err)
+	}
+	s.signal(t, terminate)
+	s.exit(t, 0)
+	if strings.Contains(s.err.String(), token) || strings.Contains(s.err.String(), "bearer token") {
+		t.Errorf("a configured token was shown:\n%s", s.err)
+	}
+	_, stderr := run(t, append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN=too-short"), 1, "", "serve", "--listen", "127.0.0.1:0")
+	if !strings.Contains(stderr, "TOKENREEVE_BEARER_TOKEN") || !strings.Contains(stderr, "at least 32") || strings.Contains(stderr, "too-short") {
+		t.Errorf("a short token: %s", stderr)
+	}
+}
+
+func TestSSERefusesOtherAddresses(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	for _, addr := range []string{"0.0.0.0:0", ":0", "192.0.2.7:7777"} {
+		_, stderr := run(t, v.env(), 1, "", "serve", "--listen", addr)
+		if !strings.Contains(stderr, "is not a loopback address") || strings.Contains(stderr, "bearer") {
+			t.Errorf("%s: %s", addr, stderr)
+		}
+	}
+}
+
+// SIGTERM lets a change that was sent finish, and its answer reach the client.
+func TestSSEShutdown(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	gate := v.hold("POST", "/api/v2/tokens")
+	s := listen(t, v, v.bareEnv())
+	c := s.client(t, legacy)
+	status := make(chan any, 1)
+	go func() {
+		request := mcp.CallToolRequest{}
+		request.Params.Name, request.Params.Arguments = "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"}
+		result, err := c.CallTool(t.Context(), request)
+		if err != nil {
+			status <- err
+			return
+		}
+		content, _ := result.StructuredContent.(map[string]any)
+		status <- content["status"]
+	}()
+	gate.await(t, 1)
+	s.signal(t, terminate)
+	s.err.awaitText(t, "stopping")
+	gate.release()
+	if got := receive(t, status, "the answer"); got != "created" {
+		t.Errorf("create: %v", got)
+	}
+	s.exit(t, 0)
+	if diff := cmp.Diff([]string{v.secretOf(t, "e2e")}, delivered(t, v.secretsDir())); diff != "" {
+		t.Errorf("delivered secrets (-want +got):\n%s", diff)
+	}
+}
+
+// A client that hangs up stops its bulk revocation before the next target; the
+// change that was sent is finished, and other clients notice nothing.
+func TestSSEClientHangsUp(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	deletion, creation := v.hold("DELETE", "/api_tokens/"), v.hold("POST", "/api/v2/tokens")
+	s := listen(t, v, v.bareEnv())
+	c, other := s.client(t, legacy), s.client(t, legacy)
+	ids := v.mailtrapIDs(4)
+	arguments := map[string]any{"connection": "mt", "token_ids": ids, "reason": "test"}
+	preview, text := callTool(t, c, "bulk_revoke_tokens", arguments)
+	if preview == nil {
+		t.Fatal(text)
+	}
+	arguments["confirm"] = preview["confirm"]
+	s.post(t, c, "bulk_revoke_tokens", arguments)
+	s.post(t, c, "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"})
+	deletion.await(t, 1)
+	creation.await(t, 1)
+	endpoint := client.GetEndpoint(c).String()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for s.message(t, endpoint, `{"jsonrpc":"2.0","method":"notifications/initialized"}`) == http.StatusAccepted {
+		// The server learns of the end of a stream from the network.
+		if t.Context().Err() != nil {
+			return
+		}
+	}
+	deletion.release()
+	creation.release()
+	s.err.await(t, "the end of the bulk revocation", func(all string) bool {
+		return strings.Count(all, "call tool=bulk_revoke_tokens") == 2 // the preview was the first call
+	})
+	if got, text := callTool(t, other, "list_tokens", map[string]any{"connection": "mt"}); got == nil {
+		t.Errorf("the other client: %s", text)
+	}
+	s.signal(t, terminate)
+	s.exit(t, 0) // which waits for what is under way
+	v.checkGone(t, ids, ids[:1])
+	if diff := cmp.Diff([]string{v.secretOf(t, "e2e")}, delivered(t, v.secretsDir())); diff != "" {
+		t.Errorf("delivered secrets (-want +got):\n%s", diff)
+	}
+}
+
+// post calls a tool in a client's session without waiting for the answer.
+func (s *listening) post(t *testing.T, c *client.Client, tool string, arguments map[string]any) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"jsonrpc": "2.0", "id": "posted " + tool, "method": "tools/call", "params": map[string]any{"name": tool, "arguments": arguments},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.message(t, client.GetEndpoint(c).String(), string(body)); got != http.StatusAccepted {
+		t.Fatalf("%s: status %d", tool, got)
+	}
+}
+
+// message sends a message and returns the status.
+func (s *listening) message(t *testing.T, endpoint, body string) int {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+s.token)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode
+}

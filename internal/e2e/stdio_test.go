@@ -1,0 +1,261 @@
+package e2e_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/tokenreeve/tokenreeve/internal/sandbox"
+)
+
+// allTools are the tools with all three vendors configured.
+func allTools() []string {
+	return []string{
+		"bulk_revoke_tokens", "count_tokens", "create_launchdarkly_token", "create_mailtrap_token", "get_token",
+		"list_connections", "list_tokens", "revoke_token", "rotate_token", "update_launchdarkly_token",
+	}
+}
+
+// plainLaunchDarkly returns tokens that are no credential of the sandbox.
+func (v *vendors) plainLaunchDarkly() []sandbox.LaunchDarklyToken {
+	return slices.DeleteFunc(v.LaunchDarklyTokens(), func(t sandbox.LaunchDarklyToken) bool { return t.Credential != "" })
+}
+
+// plainMailtrap returns tokens without an end that are no credential of the sandbox.
+func (v *vendors) plainMailtrap() []sandbox.MailtrapToken {
+	return slices.DeleteFunc(v.MailtrapTokens(), func(t sandbox.MailtrapToken) bool { return t.Credential != "" || !t.ExpiresAt.IsZero() })
+}
+
+func (v *vendors) mailtrapIDs(n int) []string {
+	var ids []string
+	for _, token := range v.plainMailtrap()[:n] {
+		ids = append(ids, strconv.FormatInt(token.ID, 10))
+	}
+	return ids
+}
+
+// Every tool does its job through a real client, in both eras of the protocol, and
+// no secret is in anything that the process writes.
+func TestEveryToolOverStdio(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{legacy, modern} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			v := newVendors(t)
+			c, stderr := stdioClient(t, version, v.env())
+			listed, err := c.ListTools(t.Context(), mcp.ListToolsRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, tool := range listed.Tools {
+				names = append(names, tool.Name)
+			}
+			slices.Sort(names)
+			if diff := cmp.Diff(allTools(), names); diff != "" {
+				t.Errorf("tools (-want +got):\n%s", diff)
+			}
+
+			user := v.AtlassianTokens()[slices.IndexFunc(v.AtlassianTokens(), func(t sandbox.AtlassianToken) bool { return !t.ServiceAccount && !t.Unmanaged })]
+			launchDarkly, mailtrap := v.plainLaunchDarkly(), v.mailtrapIDs(3)
+			project := v.MailtrapResources()[slices.IndexFunc(v.MailtrapResources(), func(n sandbox.MailtrapNode) bool { return n.ResourceType == "project" })]
+			type args = map[string]any
+			seen := map[string]bool{}
+			for _, step := range []struct {
+				tool      string
+				arguments args
+				want      args // members of the result
+			}{
+				{"list_connections", nil, args{"sinks": []any{"files"}}},
+				{"list_tokens", args{"connection": "launchdarkly", "limit": 3}, nil},
+				{"count_tokens", args{"group_by": "connection"}, nil},
+				{"get_token", args{"connection": "mailtrap", "token_id": mailtrap[0]}, nil},
+				{"create_launchdarkly_token", args{"connection": "launchdarkly", "name": "e2e", "role": "reader"}, args{"status": "created"}},
+				{"create_mailtrap_token", args{"connection": "mailtrap", "name": "e2e", "permissions": []any{
+					args{"resource_type": "project", "resource_id": fmt.Sprint(project.ResourceID), "access_level": "viewer"},
+				}}, args{"status": "created"}},
+				{"update_launchdarkly_token", args{"connection": "launchdarkly", "token_id": launchDarkly[0].ID, "name": "renamed"}, args{"status": "updated"}},
+				{"rotate_token", args{"connection": "launchdarkly", "token_id": launchDarkly[1].ID}, args{"status": "rotated"}},
+				{"revoke_token", args{"connection": "atlassian", "token_id": user.ID, "owner": user.AccountID}, args{"status": "revoked"}},
+				{"bulk_revoke_tokens", args{"connection": "mailtrap", "token_ids": mailtrap[1:], "reason": "test"}, args{"status": "revoked"}},
+			} {
+				seen[step.tool] = true
+				got := succeed(t, c, step.tool, step.arguments)
+				for name, want := range step.want {
+					if diff := cmp.Diff(want, got[name]); diff != "" {
+						t.Errorf("%s: %s (-want +got):\n%s\nin %v", step.tool, name, diff, got)
+					}
+				}
+				v.noSecretIn(t, "the answer of "+step.tool, fmt.Sprint(got))
+			}
+			if diff := cmp.Diff(allTools(), slices.Sorted(maps.Keys(seen))); diff != "" {
+				t.Errorf("tools that were called (-want +got):\n%s", diff)
+			}
+			v.noSecretIn(t, "stderr", stderr.String())
+			v.checkAfterEveryTool(t, user.ID, launchDarkly, mailtrap[1:])
+		})
+	}
+}
+
+// checkAfterEveryTool checks at the vendors what the tools did.
+func (v *vendors) checkAfterEveryTool(t *testing.T, revoked string, launchDarkly []sandbox.LaunchDarklyToken, ended []string) {
+	t.Helper()
+	if slices.ContainsFunc(v.AtlassianTokens(), func(t sandbox.AtlassianToken) bool { return t.ID == revoked }) {
+		t.Errorf("Atlassian token %s still exists", revoked)
+	}
+	var want []string // the secrets that were made
+	for _, token := range v.LaunchDarklyTokens() {
+		switch {
+		case token.ID == launchDarkly[0].ID && token.Name != "renamed":
+			t.Errorf("LaunchDarkly token %s is called %q", token.ID, token.Name)
+		case token.ID == launchDarkly[1].ID && token.Secret == launchDarkly[1].Secret:
+			t.Errorf("LaunchDarkly token %s has its old secret", token.ID)
+		case token.ID == launchDarkly[1].ID || token.Name == "e2e":
+			want = append(want, token.Secret)
+		}
+	}
+	for _, token := range v.MailtrapTokens() {
+		if slices.Contains(ended, strconv.FormatInt(token.ID, 10)) {
+			t.Errorf("Mailtrap token %d still exists", token.ID)
+		}
+		if token.Name == "e2e" {
+			want = append(want, token.Secret)
+		}
+	}
+	got := delivered(t, v.secretsDir())
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" || len(want) != 3 {
+		t.Errorf("delivered secrets (-want +got):\n%s", diff)
+	}
+}
+
+// The protocol on a pipe: odd input is answered, and serving goes on.
+func TestStdioProtocol(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	p := serve(t, v.env())
+	for name, test := range map[string]struct {
+		line string
+		id   any
+		want string
+	}{
+		"malformed":      {`{"jsonrpc":"2.0","id":1`, nil, "Parse error"},
+		"unknown method": {`{"jsonrpc":"2.0","id":"m","method":"no/such"}`, "m", "no/such"},
+		"unknown tool":   {`{"jsonrpc":"2.0","id":"t","method":"tools/call","params":{"name":"revoke_tokens"}}`, "t", "did you mean revoke_token?"},
+		"5 MB":           {`{"jsonrpc":"2.0","id":"l","method":"ping","params":{"x":"` + strings.Repeat("y", 5<<20) + `"}}`, nil, "longer than 4 MiB"},
+	} {
+		p.send(t, "\n \r\n"+test.line)
+		p.out.await(t, name, func(all string) bool {
+			return slices.ContainsFunc(messages(t, all), func(m message) bool {
+				return m.Error != nil && m.ID == test.id && strings.Contains(m.Error.Message, test.want)
+			})
+		})
+	}
+	p.call(t, 2, "list_tokens", map[string]any{"connection": "mailtrap"})
+	if got := p.answer(t, 2).Result; got.IsError || got.StructuredContent["tokens"] == nil {
+		t.Errorf("list_tokens: %+v", got)
+	}
+	p.send(t, `{"jsonrpc":"2.0","id":3,"method":"ping"}`)
+	if _, err := p.stdin.Write([]byte(`{"jsonrpc":"2.0","id":"last","method":"tools/list"}`)); err != nil { // no newline
+		t.Fatal(err)
+	}
+	if err := p.stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.exit(t, 0)
+	if got := p.answer(t, "last").Result.Tools; len(got) != len(allTools()) {
+		t.Errorf("the last line was answered with %d tools", len(got))
+	}
+	if !strings.Contains(p.err.String(), "tool=list_tokens") {
+		t.Errorf("stderr has no log line of the call:\n%s", p.err)
+	}
+}
+
+// Nothing is sent before the first call that needs it.
+func TestColdStartSendsNothing(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	v.hold("GET", "/") // a vendor that never answers
+	p := serve(t, v.env())
+	p.request(t, 1, "tools/list", map[string]any{})
+	if got := p.answer(t, 1).Result.Tools; len(got) != len(allTools()) {
+		t.Errorf("%d tools, want %d", len(got), len(allTools()))
+	}
+	p.call(t, 2, "list_connections", nil)
+	if p.answer(t, 2).Result.IsError {
+		t.Error("list_connections failed")
+	}
+	_ = p.stdin.Close()
+	p.exit(t, 0)
+	v.openAll()
+	if got := v.Requests(); len(got) != 0 {
+		t.Errorf("%d requests were sent: %v", len(got), got)
+	}
+}
+
+// A ping is answered although 64 calls wait for a vendor, and a cancelled one of
+// them ends alone.
+func TestPingAndCancelBesideSlowCalls(t *testing.T) {
+	t.Parallel()
+	const calls = 64
+	v := newVendors(t)
+	gate := v.hold("GET", "/api_tokens")
+	p := serve(t, v.env())
+	for id := range calls {
+		p.call(t, id, "list_tokens", map[string]any{"connection": "mailtrap", "limit": 1})
+	}
+	gate.await(t, calls)
+	p.call(t, "queued", "list_tokens", map[string]any{"connection": "mailtrap", "limit": 1})
+	p.request(t, "ping", "ping", nil)
+	p.answer(t, "ping")
+	p.send(t, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}`)
+	if got := p.answer(t, 7).Result; !strings.Contains(fmt.Sprint(got), "cancelled") {
+		t.Errorf("the cancelled call: %+v", got)
+	}
+	for _, m := range messages(t, p.out.String()) {
+		if fmt.Sprint(m.ID) != "7" && len(m.Result.Content) > 0 {
+			t.Errorf("call %v was answered before the vendor", m.ID)
+		}
+	}
+	gate.release()
+	p.answer(t, "queued")
+	for id := range calls {
+		if got := p.answer(t, id).Result; id != 7 && (len(got.StructuredContent) == 0 || strings.Contains(fmt.Sprint(got.StructuredContent["coverage"]), "error")) {
+			t.Errorf("call %d: %+v", id, got)
+		}
+	}
+}
+
+// A client that asks for progress hears of it while a vendor is slow, and not
+// after the answer.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	gate := v.hold("GET", "/api_tokens")
+	p := serve(t, v.env())
+	p.request(t, 1, "tools/call", map[string]any{
+		"name": "list_tokens", "arguments": map[string]any{"connection": "mailtrap"}, "_meta": map[string]any{"progressToken": "mine"},
+	})
+	gate.await(t, 1)
+	p.out.awaitText(t, "notifications/progress")
+	gate.release()
+	p.answer(t, 1)
+	_ = p.stdin.Close()
+	p.exit(t, 0)
+	all := messages(t, p.out.String())
+	if last := all[len(all)-1]; fmt.Sprint(last.ID) != "1" {
+		t.Errorf("the answer was not the last message: %+v", last)
+	}
+	for _, m := range all {
+		if m.Method != "" && m.Params["progressToken"] != "mine" {
+			t.Errorf("progress of something else: %+v", m)
+		}
+	}
+}

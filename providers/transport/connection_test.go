@@ -1,0 +1,249 @@
+package transport_test
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tokenreeve/tokenreeve/internal/vendortest"
+	"github.com/tokenreeve/tokenreeve/providers"
+	"github.com/tokenreeve/tokenreeve/providers/transport"
+)
+
+// TestConnectionReuse makes 200 calls one after the other, of every kind whose
+// answer is whole, over one connection.
+func TestConnectionReuse(t *testing.T) {
+	drop := func(t *testing.T, c *transport.Client) error {
+		_, err := c.Do(t.Context(), call(transport.Repeatable), nil)
+		return err
+	}
+	decode := func(t *testing.T, c *transport.Client) error { _, err := do(t.Context(), c, read()); return err }
+	stream := func(t *testing.T, c *transport.Client) error {
+		for _, err := range transport.Stream[record](t.Context(), c, read()) {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	type test struct {
+		answer http.HandlerFunc
+		call   func(*testing.T, *transport.Client) error
+		code   providers.Code
+	}
+	inChunks := func(body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for _, part := range strings.SplitAfter(body, ",") {
+				_, _ = w.Write([]byte(part))
+				_ = http.NewResponseController(w).Flush()
+			}
+		}
+	}
+	each(t, map[string]test{
+		"decoded":            {ok(), decode, ""},
+		"decoded, in chunks": {inChunks(`{"id":"a","deep":{}}`), decode, ""},
+		"dropped":            {status(200, `{"id":"a"}`), drop, ""},
+		"no body":            {status(204, ""), drop, ""},
+		"error":              {status(404, `{"message":"`+strings.Repeat("x", 10_000)+`"}`), decode, providers.CodeNotFound},
+		"error, not read":    {status(404, strings.Repeat("x", 10_000), "Content-Type", "text/plain"), decode, providers.CodeNotFound},
+		"not JSON":           {status(200, "<html>"), decode, providers.CodeBadAnswer},
+		"stream":             {status(200, `[{"id":"a"},{"id":"b"}]`), stream, ""},
+		"stream, in chunks":  {inChunks(`[{"id":"a"},{"id":"b"}]`), stream, ""},
+		"empty stream":       {inChunks(`[]`), stream, ""},
+	}, func(t *testing.T, test test) {
+		v := serve(t, test.answer)
+		c := client(t, v.URL)
+		for range 200 {
+			wantCode(t, test.call(t, c), test.code)
+		}
+		want(t, "requests", v.requests.Load(), 200)
+		want(t, "connections", v.connections.Load(), 1)
+	})
+}
+
+// TestConnectionReuseAtRetries repeats over the connection that gave the error.
+func TestConnectionReuseAtRetries(t *testing.T) {
+	t.Parallel()
+	v := serve(t, status(503, "{}"), status(429, "{}"), ok())
+	_, err := do(t.Context(), client(t, v.URL), read())
+	wantCode(t, err, "")
+	want(t, "connections", v.connections.Load(), 1)
+}
+
+// TestConnectionsInParallel keeps as many connections as there were calls at the
+// same time.
+func TestConnectionsInParallel(t *testing.T) {
+	t.Parallel()
+	const calls = 32
+	meet := make(chan func(), 1)
+	v := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		wait := <-meet
+		meet <- wait
+		wait()
+		ok()(w, r)
+	})
+	c := client(t, v.URL)
+	for range 5 {
+		meet <- barrier(calls)
+		for _, err := range together(calls, func(int) error { _, err := do(t.Context(), c, read()); return err }) {
+			wantCode(t, err, "")
+		}
+		<-meet
+	}
+	want(t, "connections", v.connections.Load(), calls)
+}
+
+// secure starts a vendor with TLS and returns it with the file of its certificate.
+func secure(t *testing.T, change func(*httptest.Server), answers ...http.HandlerFunc) (v *vendor, caFile string) {
+	t.Helper()
+	v = prepare(answers...)
+	change(v.Server)
+	v.StartTLS()
+	t.Cleanup(v.Close)
+	caFile = filepath.Join(t.TempDir(), "ca.pem")
+	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.Certificate().Raw})
+	if err := os.WriteFile(caFile, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return v, caFile
+}
+
+func TestTLS(t *testing.T) {
+	type test struct {
+		change   func(*httptest.Server)
+		noCA     bool
+		message  string // part of the error's
+		requests int32
+	}
+	as := func(change func(*tls.Config)) func(*httptest.Server) {
+		return func(s *httptest.Server) {
+			s.TLS = &tls.Config{} //nolint:gosec // the old versions are what is tested
+			change(s.TLS)
+		}
+	}
+	each(t, map[string]test{
+		"default": {as(func(*tls.Config) {}), false, "", 1},
+		"1.2":     {as(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }), false, "", 1},
+		"1.3":     {as(func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }), false, "", 1},
+		"1.1":     {as(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), false, "protocol version", 0},
+		"no CA":   {as(func(*tls.Config) {}), true, "certificate signed by unknown authority", 0},
+	}, func(t *testing.T, test test) {
+		v, caFile := secure(t, test.change, ok())
+		if test.noCA {
+			caFile = ""
+		}
+		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{CAFile: caFile})
+		for _, rule := range []transport.Rule{transport.Read, transport.Once} {
+			before := v.requests.Load()
+			_, err := do(t.Context(), c, call(rule))
+			if test.message == "" {
+				wantCode(t, err, "")
+			} else if e := wantCode(t, err, providers.CodeUnavailable); !strings.Contains(e.Message, test.message) || !strings.Contains(e.Next, "ca_file") {
+				t.Errorf("error %v, next %q: want one that says %q, and ca_file as what to look at", e, e.Next, test.message)
+			}
+			want(t, "requests", v.requests.Load()-before, test.requests)
+		}
+	})
+}
+
+// TestUntrusted tries a certificate that is not trusted once only: it will not
+// be trusted the next time either.
+func TestUntrusted(t *testing.T) {
+	t.Parallel()
+	v, _ := secure(t, func(*httptest.Server) {}, ok())
+	response, err := do(t.Context(), client(t, v.URL), read())
+	wantCode(t, err, providers.CodeUnavailable)
+	want(t, "attempts", response.Attempts, 1)
+}
+
+// TestHTTP2 checks that a request counts as sent there as well.
+func TestHTTP2(t *testing.T) {
+	type test struct {
+		answers []http.HandlerFunc
+		rule    transport.Rule
+		end     end
+	}
+	each(t, map[string]test{
+		"answered":         {[]http.HandlerFunc{ok()}, transport.Read, end{1, ""}},
+		"change, answered": {[]http.HandlerFunc{ok()}, transport.Once, end{1, ""}},
+		"change, lost":     {[]http.HandlerFunc{cut}, transport.Unexecuted, end{1, providers.CodeOutcomeUnknown}},
+		"change, 429":      {[]http.HandlerFunc{status(429, "{}"), ok()}, transport.Unexecuted, end{2, ""}},
+		"read, lost":       {[]http.HandlerFunc{cut, ok()}, transport.Read, end{2, ""}},
+		"read, truncated":  {[]http.HandlerFunc{truncated, ok()}, transport.Read, end{2, ""}},
+	}, func(t *testing.T, test test) {
+		versions := make(chan int, 8)
+		answers := make([]http.HandlerFunc, 0, len(test.answers))
+		for _, answer := range test.answers {
+			answers = append(answers, func(w http.ResponseWriter, r *http.Request) { versions <- r.ProtoMajor; answer(w, r) })
+		}
+		v, caFile := secure(t, func(s *httptest.Server) { s.EnableHTTP2 = true }, answers...)
+		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{CAFile: caFile})
+		_, err := do(t.Context(), c, call(test.rule))
+		wantCode(t, err, test.end.code)
+		want(t, "version", <-versions, 2)
+		want(t, "requests", int(v.requests.Load()), test.end.requests)
+		want(t, "connections", v.connections.Load(), 1)
+	})
+}
+
+func TestCAFile(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{empty, filepath.Join(t.TempDir(), "absent.pem"), t.TempDir()} {
+		if _, err := transport.New(transport.Options{CAFile: file}); err == nil || !strings.Contains(err.Error(), "ca_file") {
+			t.Errorf("%s: error %v, want one that names ca_file", file, err)
+		}
+	}
+}
+
+// TestRedirect checks that none is followed: the credential stays with its host.
+func TestRedirect(t *testing.T) {
+	each(t, map[string]int{"301": 301, "302": 302, "303": 303, "307": 307, "308": 308}, func(t *testing.T, code int) {
+		elsewhere := serve(t, ok())
+		for _, rule := range []transport.Rule{transport.Read, transport.Repeatable} {
+			for _, location := range []string{elsewhere.URL + "/tokens", "/other", "//" + elsewhere.Listener.Addr().String()} {
+				v := serve(t, status(code, `{"message":"`+canary+`"}`, "Location", location, "Content-Type", "text/html"))
+				_, err := do(t.Context(), client(t, v.URL), call(rule))
+				e := wantCode(t, err, providers.CodeBadAnswer)
+				want(t, "status", e.Status, code)
+				want(t, "requests", v.requests.Load(), 1)
+			}
+		}
+		want(t, "requests elsewhere", elsewhere.requests.Load(), 0)
+	})
+}
+
+// TestProxyFromEnvironment runs in a process of its own, since net/http reads the
+// environment once per process.
+func TestProxyFromEnvironment(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("TEST_PROXY_CHILD") != "" {
+		_, err := do(t.Context(), client(t, "http://vendor.invalid"), read())
+		wantCode(t, err, "")
+		return
+	}
+	hosts := make(chan string, 1)
+	proxy := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		hosts <- r.Host
+		ok()(w, r)
+	})
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.CommandContext(t.Context(), program, "-test.run=^TestProxyFromEnvironment$")
+	child.Env = append(os.Environ(), "TEST_PROXY_CHILD=1", "HTTP_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "NO_PROXY=", "no_proxy=")
+	if output, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	want(t, "host asked of the proxy", <-hosts, "vendor.invalid")
+}
