@@ -82,8 +82,13 @@ type Own struct {
 }
 
 // Has reports whether t is, or may be, a configured connection's own credential.
+// Where credentials are known by their ends only, a token whose end is not told
+// may be any of them.
 func (o Own) Has(t *Token) bool {
-	return slices.Contains(o.ids, t.ID) || t.LastFour != "" && slices.Contains(o.lastFour, t.LastFour)
+	if slices.Contains(o.ids, t.ID) {
+		return true
+	}
+	return len(o.lastFour) > 0 && (t.LastFour == "" || slices.Contains(o.lastFour, t.LastFour))
 }
 
 // Own gathers the credentials of every connection to the same vendor, since two
@@ -96,9 +101,6 @@ func (r *Registry) Own(ctx context.Context, c *Connection) (Own, error) {
 			continue
 		}
 		identity, err := other.Provider.Identity(ctx)
-		if CodeOf(err) == CodeCredential && other != c {
-			continue // no credential, so none that could be harmed
-		}
 		if err != nil {
 			return Own{}, fmt.Errorf("cannot tell which token is the credential of connection %s: %w", other.Name, err)
 		}

@@ -141,6 +141,9 @@ func (b *bulk) approval() func(context.Context, *bulkPlan) (*mcp.CallToolResult,
 		if err != nil {
 			return nil, err
 		}
+		if changes := drift(shown.tokens, now.tokens); len(changes) > 0 { // a person is not asked in vain
+			return nil, drifted(changes)
+		}
 		return b.call.ask(ctx, shown.question, question{
 			message: fmt.Sprintf("End ALL %d API tokens of all managed users of the Atlassian organization behind connection %s, for good? "+
 				"Tokens that are made meanwhile end too. %sType the count to agree.", now.count, b.connection.Name, lastUse(now.tokens)),

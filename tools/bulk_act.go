@@ -19,7 +19,7 @@ func (b *bulk) act(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, err
 	}
 	out := bulkRevokeTokensOut{Counts: map[string]int{}}
 	for _, id := range plan.gone {
-		out.note(bulkResult{ID: id, Result: resultAlreadyGone})
+		out.note(bulkResult{ID: clean(id), Result: resultAlreadyGone})
 	}
 	stop := b.revokeEach(ctx, plan.tokens, &out)
 	out.Status = statusRevoked
@@ -30,8 +30,29 @@ func (b *bulk) act(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, err
 			out.Next = "some targets failed; call again without confirm for a preview of what is left"
 		}
 	}
+	out.shortenReasons()
 	b.recheck(ctx, plan, &out)
 	return out, nil
+}
+
+// maxReasons bounds what is told of why targets failed, in tokens of a language model.
+const maxReasons = 2500
+
+// shortenReasons leaves only the code of a reason that stands there already, and of
+// what no longer fits.
+func (o *bulkRevokeTokensOut) shortenReasons() {
+	told := map[string]bool{}
+	left := maxReasons
+	for i := range o.Results {
+		r := &o.Results[i]
+		cost := tokensOf(r.Why)
+		if told[r.Why] || cost > left {
+			r.Why, _, _ = strings.Cut(r.Why, ":")
+			continue
+		}
+		told[r.Why] = true
+		left -= cost
+	}
 }
 
 // revokeEach ends target after target and returns why it stopped early, or "".
@@ -67,9 +88,10 @@ func (b *bulk) revokeEach(ctx context.Context, tokens []providers.Token, out *bu
 
 // mustStop says why no further target may be touched, or "".
 func (b *bulk) mustStop(ctx context.Context, ended <-chan struct{}, deadline time.Time) string {
-	select {
-	case <-b.call.Work.Stopping():
+	if b.call.Work.IsStopping() { // told first: it ends sessions and calls as well
 		return "the server is shutting down"
+	}
+	select {
 	case <-ended:
 		return "the session was closed"
 	case <-ctx.Done():

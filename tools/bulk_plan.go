@@ -70,12 +70,31 @@ func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
 	}
 	switch {
 	case b.in.Everything:
-		return b.planEverything(ctx, own, plan, shown)
+		plan, err = b.planEverything(ctx, own, plan, shown)
 	case len(b.in.TokenIDs) > 0:
-		return b.planIDs(ctx, own, plan, shown)
+		plan, err = b.planIDs(ctx, own, plan, shown)
 	default:
-		return b.planFilter(ctx, own, plan, shown)
+		plan, err = b.planFilter(ctx, own, plan, shown)
 	}
+	if err != nil {
+		return plan, err
+	}
+	return plan, b.sparesOwn(ctx, plan.tokens)
+}
+
+// sparesOwn judges once more by the credential as it is after all was read: a 401
+// may have renewed it meanwhile.
+func (b *bulk) sparesOwn(ctx context.Context, targets []providers.Token) error {
+	own, err := b.call.ownOf(ctx, b.connection)
+	if err != nil {
+		return err
+	}
+	for i := range targets {
+		if own.Has(&targets[i]) {
+			return b.call.guard(own, b.connection, &targets[i])
+		}
+	}
+	return nil
 }
 
 // planIDs reads every token by its id. One that nobody may change refuses the
@@ -95,6 +114,9 @@ func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, sh
 		refs[i] = providers.Ref{ID: id, Owner: located[id].Owner.ID}
 	}
 	tokens, gone, err := b.readAll(ctx, refs)
+	if shown != nil && providers.CodeOf(err) == providers.CodeInvalidArgument { // it was valid: another owner has it now
+		return plan, drifted([]string{err.Error()})
+	}
 	if err != nil {
 		return plan, err
 	}
@@ -111,9 +133,9 @@ func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, sh
 	}
 	plan.tokens, plan.gone = tokens, slices.Concat(plan.gone, gone)
 	if len(gone) > 0 {
-		plan.warnings = append(plan.warnings, "already gone: "+joinWords(gone[:min(len(gone), maxNamedGone)]))
+		plan.warnings = append(plan.warnings, "already gone: "+joinWords(cleanAll(gone[:min(len(gone), maxNamedGone)])))
 	}
-	return plan, b.bounded(plan.tokens, shown)
+	return plan, b.bounded(plan, shown)
 }
 
 // judge refuses a target that may not, or cannot, be revoked.
@@ -237,7 +259,7 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 	if shown != nil {
 		return b.reread(ctx, plan, shown)
 	}
-	return plan, b.bounded(plan.tokens, shown)
+	return plan, b.bounded(plan, shown)
 }
 
 // reread reads each target of the preview by its id before it is touched. One
@@ -245,6 +267,9 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
 	if b.in.AllOfServiceAccount {
 		return plan, nil
+	}
+	if changes := drift(shown.tokens, plan.tokens); len(changes) > 0 {
+		return plan, drifted(changes)
 	}
 	refs := make([]providers.Ref, len(shown.tokens))
 	for i := range shown.tokens {
@@ -256,8 +281,12 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 	}
 	var changes []string
 	for i := range alive {
-		if !slices.ContainsFunc(plan.tokens, func(t providers.Token) bool { return t.ID == alive[i].ID }) {
+		at := slices.IndexFunc(plan.tokens, func(t providers.Token) bool { return t.ID == alive[i].ID })
+		switch {
+		case at < 0:
 			changes = append(changes, "token "+alive[i].ID+" no longer matches")
+		case alive[i].AccessKey != "": // else the vendor tells less here than in its listing
+			plan.tokens[at] = alive[i]
 		}
 	}
 	if len(changes) > 0 {
@@ -301,9 +330,10 @@ func allOrNothing(err error) error {
 }
 
 // bounded refuses an empty selection and one that a preview cannot hold.
-func (b *bulk) bounded(tokens []providers.Token, shown *bulkPlan) error {
-	most := b.connection.Policy.Targets()
+func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
+	tokens, most := plan.tokens, b.connection.Policy.Targets()
 	var out bulkRevokeTokensOut
+	out.Warnings = plan.warnings
 	switch {
 	case shown != nil:
 		if len(tokens) > most {
@@ -312,7 +342,7 @@ func (b *bulk) bounded(tokens []providers.Token, shown *bulkPlan) error {
 		return nil
 	case len(tokens) == 0:
 		out.Status = statusNothing
-		out.Next = "no token matches; nothing was changed"
+		out.Next = "nothing was changed: no token matches that may be revoked"
 	case len(tokens) > most:
 		out.Status = statusTooMany
 		out.Counts = map[string]int{"matching": len(tokens), "at_most": most}
@@ -388,6 +418,9 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 			Next:    "try again in a minute",
 		}
 	}
+	if err == nil && shown != nil && plan.count != shown.count {
+		err = drifted([]string{fmt.Sprintf("the organization has %d tokens now, and had %d", plan.count, shown.count)})
+	}
 	plan.tokens = all
 	return plan, err
 }
@@ -427,4 +460,3 @@ func (b *bulk) propose(p bulkPlan) proposal {
 	}
 	return out
 }
-

@@ -64,6 +64,7 @@ func bulkRevokeTokens() Tool {
 		Description: "Ends up to 100 API tokens of one connection for good, chosen by token_ids or by filters. The first call only previews " +
 			"the exact targets and returns a confirm code; the same call with that code acts.",
 		Class:      policy.Bulk,
+		Needs:      "as revoke_token; Atlassian, a whole service account: `delete:service-accounts-tokens:admin`, everything: `delete:tokens:admin`",
 		Capability: "bulk_revoke",
 		Serves:     servesAs[providers.Revoker],
 	}, handleBulkRevokeTokens)
@@ -146,6 +147,10 @@ func (in bulkRevokeTokensIn) checkIDs(connection *Connection) error {
 		if err := connection.Provider.CheckID(providers.PartToken, id); err != nil {
 			return err
 		}
+	}
+	f := in.filters()
+	if err := checkIDs(providers.Filter{Owner: f.Owner, ServiceAccounts: f.ServiceAccounts}, connection); err != nil {
+		return err
 	}
 	_, bulkable := connection.Provider.(providers.BulkRevoker)
 	if (in.AllOfServiceAccount || in.Everything) && !bulkable {

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"time"
@@ -101,6 +102,11 @@ func replay[Out any](r recorded[Out]) (any, error) {
 	if marked, ok := any(&r.out).(interface{ markReplayed() }); ok {
 		marked.markReplayed()
 	}
+	if p := problemOf(r.err); p != nil {
+		again := *p
+		again.Replayed = true
+		return r.out, &again
+	}
 	return r.out, r.err
 }
 
@@ -185,7 +191,8 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, _ *Call, shown confirm.Previ
 const changeTime = 2 * time.Minute
 
 // protectedFromCancel runs a change to its end, whatever becomes of the client:
-// what was sent must be known and delivered.
+// what was sent must be known and delivered. Once the server stops, what is on its
+// way has the time of one vendor call, and nothing is repeated after that.
 func (c *Call) protectedFromCancel(ctx context.Context, do func(context.Context)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -196,6 +203,7 @@ func (c *Call) protectedFromCancel(ctx context.Context, do func(context.Context)
 	defer c.Work.Begin()()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
+	defer c.Work.AfterStop(cmp.Or(c.VendorTime, changeTime), cancel)()
 	do(ctx)
 	return nil
 }
@@ -216,6 +224,13 @@ func (c *Call) guard(own providers.Own, connection *Connection, t *providers.Tok
 			p.Next = "by hand: " + joinSteps(hand.HandOff(providers.DeedRotateOwnCredential))
 		}
 		return p
+	}
+	if t.Owner.Email == "" && connection.Policy.ProtectsByEmail() {
+		return &Problem{
+			Code:    "protected",
+			Message: "the e-mail address of the owner of token " + t.ID + " is not told, so connections." + connection.Name + ".protect.owners cannot be judged",
+			Next:    "ask the operator to protect by account id instead",
+		}
 	}
 	if rule := connection.Policy.Protects(t); rule != "" {
 		return &Problem{Code: "protected", Message: "token " + t.ID + " is protected: " + rule, Next: "ask the operator"}
@@ -253,18 +268,13 @@ func (c *Call) nameOwners(ctx context.Context, connection *Connection, tokens []
 		return err
 	}
 	for i := range tokens {
-		if nameOwner(&tokens[i], listed[tokens[i].ID]); tokens[i].Owner.Email == "" {
-			return &Problem{
-				Code:    "protected",
-				Message: "the e-mail address of the owner of token " + tokens[i].ID + " is not told, so connections." + connection.Name + ".protect.owners cannot be judged",
-				Next:    "ask the operator to protect by account id instead",
-			}
-		}
+		nameOwner(&tokens[i], listed[tokens[i].ID])
 	}
 	return nil
 }
 
 // ownOf tells the own credentials, or refuses all changes where they cannot be told.
+// It is asked after the targets were read: a 401 renews the credential.
 func (c *Call) ownOf(ctx context.Context, connection *Connection) (providers.Own, error) {
 	own, err := c.Registry.Own(ctx, connection.Connection)
 	if err != nil {

@@ -56,13 +56,19 @@ func countTokens() Tool {
 		Description: "Counts API tokens of one or all connections, with the filters of list_tokens, grouped on request. " +
 			"Start here on a large account. coverage says whether the count is complete.",
 		Class:      policy.Read,
+		Needs:      "as list_tokens",
 		Capability: "count",
 		Serves:     servesAs[providers.Lister],
 	}, handleCountTokens)
 }
 
-// maxGroups bounds the groups of a result.
-const maxGroups = 100
+// The bounds of a result.
+const (
+	maxGroups        = 100
+	maxGroupTokens   = 4000 // of a language model, as the next
+	maxUnknownTokens = 2500
+	groupTokens      = 10 // of a group, but for its key
+)
 
 func handleCountTokens(ctx context.Context, c *Call, in countTokensIn) (countTokensOut, error) {
 	filter, err := in.filters().filter(c.Now())
@@ -83,7 +89,7 @@ func handleCountTokens(ctx context.Context, c *Call, in countTokensIn) (countTok
 	if err := allFailed(covered); err != nil {
 		return countTokensOut{}, err
 	}
-	out := countTokensOut{Total: t.total, UnknownService: t.unknown, Coverage: covered}
+	out := countTokensOut{Total: t.total, UnknownService: fitting(t.unknown, maxUnknownTokens), Coverage: covered}
 	out.Groups, out.GroupsLeftOut = largestGroups(t.groups, maxGroups)
 	return out, nil
 }

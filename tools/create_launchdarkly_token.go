@@ -38,6 +38,7 @@ func createLaunchDarklyToken() Tool {
 		Description: "Creates an access token; its secret goes to a sink, never into the answer. " +
 			"Admin, custom and inline roles need a preview and its confirm code.",
 		Class:      policy.Mint,
+		Needs:      "Admin, or a custom role with `createAccessToken`",
 		Capability: "create",
 		Serves:     servesAs[providers.Creator[launchdarkly.TokenSpec]],
 	}, handleCreateLaunchDarklyToken)

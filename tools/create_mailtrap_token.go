@@ -47,6 +47,7 @@ func createMailtrapToken() Tool {
 		Description: "Creates an API token; its secret goes to a sink, never into the answer. " +
 			"Account admin needs a preview and its confirm code. Without permissions it lists what they can name.",
 		Class:      policy.Mint,
+		Needs:      "account admin",
 		Capability: "create",
 		Serves:     servesAs[providers.Creator[mailtrap.TokenSpec]],
 	}, handleCreateMailtrapToken)
@@ -90,25 +91,38 @@ func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTo
 			}
 			return vendor.Create(ctx, spec)
 		},
+		differs: in.otherExpiry,
 	}
-	out, err := c.mint(ctx, m)
-	if created, ok := out.(createTokenOut); ok && created.Token != nil {
-		created.warnExpiry(spec.Expires)
-		return created, err
-	}
-	return out, err
+	return c.mint(ctx, m)
 }
 
-// warnExpiry tells where the vendor chose another end of life than was asked.
-func (o *createTokenOut) warnExpiry(asked providers.Date) {
-	if asked.IsUnknown() || o.Token == nil || asked.String() == o.Token.Expires {
-		return
+// otherExpiry tells where the vendor chose another end of life than was asked.
+func (in createMailtrapTokenIn) otherExpiry(now time.Time, token providers.Token) []string {
+	spec, err := in.spec(now)
+	if err != nil || !mailtrap.ExpiryDiffers(spec.Expires, token.Expires) {
+		return nil
 	}
-	o.Warnings = append(o.Warnings, "asked to expire "+asked.String()+", but Mailtrap says "+o.Token.Expires)
+	return []string{"asked to expire " + spec.Expires.String() + ", but Mailtrap says " + token.Expires.String()}
 }
 
-// maxResources bounds the resources of an answer.
-const maxResources = 50
+// maxResources bounds the resources of an answer, maxResourceName each one's name,
+// in tokens of a language model.
+const (
+	maxResources    = 50
+	maxResourceName = 40
+)
+
+func shortName(name string) string {
+	letters := []rune(name)
+	cut := len(letters)
+	for cut > 1 && tokensOf(string(letters[:cut])) > maxResourceName {
+		cut = cut * 3 / 4
+	}
+	if cut == len(letters) {
+		return name
+	}
+	return string(letters[:cut]) + "…"
+}
 
 // resources answers with what permissions can name.
 func (c *Call) resources(ctx context.Context, connection *Connection, vendor *mailtrap.Provider, status, next string) (any, error) {
@@ -120,7 +134,7 @@ func (c *Call) resources(ctx context.Context, connection *Connection, vendor *ma
 	out := createMailtrapTokenOut{Resources: []resource{}}
 	out.Status, out.Next = status, next
 	for _, r := range found[:min(len(found), maxResources)] {
-		out.Resources = append(out.Resources, resource{Type: r.Type, ID: r.ID, Name: r.Name})
+		out.Resources = append(out.Resources, resource{Type: r.Type, ID: r.ID, Name: shortName(r.Name)})
 	}
 	if total > len(out.Resources) {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("%d of %d resources are shown", len(out.Resources), total))

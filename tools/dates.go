@@ -34,13 +34,25 @@ func parseAge(argument, text string) (time.Duration, error) {
 	return time.Duration(number) * unit, nil
 }
 
+// parseDate reads an RFC 3339 date or time. The zero time, which elsewhere says
+// that none was given, comes out a nanosecond later.
+func parseDate(text string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			if t.IsZero() {
+				t = t.Add(1)
+			}
+			return t.UTC(), true
+		}
+	}
+	return time.Time{}, false
+}
+
 // parseMoment reads an RFC 3339 date or time, or an age before now. A date is
 // its first moment in UTC.
 func parseMoment(argument, text string, now time.Time) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), nil
-		}
+	if t, ok := parseDate(text); ok {
+		return t, nil
 	}
 	age, err := parseAge(argument, text)
 	if err != nil {
@@ -74,10 +86,8 @@ func parseBound(argument, text string, now time.Time, ahead bool) (providers.Bou
 
 // parseEnd reads an RFC 3339 date or time, or an age from now on.
 func parseEnd(argument, text string, now time.Time) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, time.DateOnly} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), nil
-		}
+	if t, ok := parseDate(text); ok {
+		return t, nil
 	}
 	age, err := parseAge(argument, text)
 	if err != nil {

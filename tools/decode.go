@@ -15,6 +15,9 @@ import (
 // maxArguments bounds the arguments of one call, in bytes.
 const maxArguments = 256 << 10
 
+// maxList bounds a list that sets no maxItems of its own.
+const maxList = 100
+
 // jsonText is an argument that is itself JSON: sent as text, or as it is.
 type jsonText string
 
@@ -26,15 +29,14 @@ type confirmCode string
 // schema. It is strict (an unknown name is refused and the right one named, a
 // dropped "confrim" would be a deletion) and forgives only what cannot be
 // misread: a number or boolean in quotes, a number for an id, one value where a
-// list is due.
-func decode[In any](raw json.RawMessage) (In, error) {
+// list is due. arguments are those of In.
+func decode[In any](raw json.RawMessage, arguments []argument) (In, error) {
 	var in In
 	members, err := membersOf(raw)
 	if err != nil {
 		return in, err
 	}
 	target := reflect.ValueOf(&in).Elem()
-	arguments := argumentsOf(target.Type())
 	for _, m := range members {
 		i := slices.IndexFunc(arguments, func(a argument) bool { return a.name == m.name })
 		if i < 0 {
@@ -64,14 +66,15 @@ func membersOf(raw json.RawMessage) ([]member, error) {
 		return nil, nil
 	}
 	if len(raw) > maxArguments {
-		return nil, &Problem{Code: "invalid_argument", Message: fmt.Sprintf("the arguments are longer than %d bytes", maxArguments)}
+		return nil, &Problem{Code: "invalid_argument", Message: fmt.Sprintf("the arguments are longer than %d bytes", maxArguments), Next: "give fewer or shorter ones"}
 	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
-	malformed := &Problem{Code: "invalid_argument", Message: "the arguments are not a JSON object"}
+	malformed := &Problem{Code: "invalid_argument", Message: "the arguments are not a JSON object", Next: "give one object with the arguments by name"}
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
 		return nil, malformed
 	}
 	var members []member
+	names := map[string]bool{}
 	for decoder.More() {
 		token, err := decoder.Token()
 		name, ok := token.(string)
@@ -82,9 +85,10 @@ func membersOf(raw json.RawMessage) ([]member, error) {
 		if err := decoder.Decode(&value); err != nil {
 			return nil, malformed
 		}
-		if slices.ContainsFunc(members, func(m member) bool { return m.name == name }) {
-			return nil, &Problem{Code: "invalid_argument", Message: fmt.Sprintf("argument %q stands twice", sanitize.Message(name))}
+		if names[name] {
+			return nil, &Problem{Code: "invalid_argument", Message: fmt.Sprintf("argument %q stands twice", sanitize.Message(name)), Next: "give it once"}
 		}
+		names[name] = true
 		if string(value) != "null" {
 			members = append(members, member{name, value})
 		}
@@ -104,13 +108,14 @@ type argument struct {
 	maxItems    int
 }
 
+// argumentsOf reads the fields' tags.
 func argumentsOf(t reflect.Type) []argument {
 	arguments := make([]argument, 0, t.NumField())
 	for i := range t.NumField() {
 		field := t.Field(i)
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		a := argument{
-			name: name, field: i,
+			name: name, field: i, maxItems: maxList,
 			required:    !strings.Contains(options, "omitempty"),
 			description: field.Tag.Get("jsonschema_description"),
 		}
@@ -203,7 +208,11 @@ func (a argument) setScalar(field reflect.Value, raw json.RawMessage) error {
 }
 
 func (a argument) empty() error {
-	return &Problem{Code: "invalid_argument", Message: "argument " + a.name + " is empty", Next: "leave " + a.name + " out, or give " + a.description}
+	next := "leave " + a.name + " out, or give "
+	if a.required {
+		next = "give "
+	}
+	return &Problem{Code: "invalid_argument", Message: "argument " + a.name + " is empty", Next: next + a.description}
 }
 
 func (a argument) checkText(text string) (string, error) {
@@ -227,7 +236,7 @@ func (a argument) setList(target *[]string, raw json.RawMessage) error {
 	if len(elements) == 0 {
 		return a.empty()
 	}
-	if a.maxItems > 0 && len(elements) > a.maxItems {
+	if len(elements) > a.maxItems {
 		return a.wrong(fmt.Sprintf("a list of at most %d", a.maxItems))
 	}
 	for _, element := range elements {
@@ -267,11 +276,12 @@ func (a argument) setPermissions(target *[]permissionArgument, raw json.RawMessa
 	if len(elements) == 0 {
 		return a.empty()
 	}
-	if a.maxItems > 0 && len(elements) > a.maxItems {
+	if len(elements) > a.maxItems {
 		return a.wrong(fmt.Sprintf("a list of at most %d", a.maxItems))
 	}
+	arguments := argumentsOf(reflect.TypeFor[permissionArgument]())
 	for _, element := range elements {
-		permission, err := decode[permissionArgument](element)
+		permission, err := decode[permissionArgument](element, arguments)
 		if err != nil {
 			return fmt.Errorf("argument %s: %w", a.name, err)
 		}

@@ -2,6 +2,7 @@ package tools
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,15 +10,17 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
 // destination is where a new secret goes.
 type destination struct {
-	name string
-	sink sink.Sink
-	key  sink.Key
+	name    string
+	sink    sink.Sink
+	key     sink.Key
+	options sink.Options
 }
 
 func (d destination) String() string { return d.name + "/" + d.key.String() }
@@ -64,10 +67,26 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 	if !ok {
 		return destination{}, &Problem{Code: "unknown_sink", Message: fmt.Sprintf("there is no sink %q", clean(name)), Valid: c.sinkNames(), Next: "give deliver_to as SINK/KEY with a valid sink"}
 	}
-	if err := s.Check(ctx, key); err != nil {
-		return destination{}, &Problem{Code: "sink_unusable", Message: "nothing was minted: " + err.Error(), Next: "choose another deliver_to, or ask the operator to mend the sink"}
+	// Until deliveries are on record, a rotation is taken to replace the token's last secret under the
+	// key. A new token has no last one, but a file sink keeps every version anyway.
+	_, keepsAll := s.(*sink.File)
+	options := sink.Options{Connection: connection.Name, Principal: c.Principal.Name, Successor: keepsAll || c.Tool.Class == policy.Rotate}
+	if err := s.Check(ctx, key, options); err != nil {
+		return destination{}, sinkProblem(err)
 	}
-	return destination{name, s, key}, nil
+	return destination{name, s, key, options}, nil
+}
+
+// sinkProblem says why a sink takes no secret under a key.
+func sinkProblem(err error) *Problem {
+	p := &Problem{Code: "sink_unusable", Message: "nothing was minted: " + err.Error(), Next: "choose another deliver_to, or ask the operator to mend the sink"}
+	switch {
+	case errors.Is(err, sink.ErrKeyExists):
+		p.Code, p.Next = "sink_key_exists", "give deliver_to with a key that is not in use"
+	case errors.Is(err, sink.ErrNotAccepted):
+		p.Code, p.Next = "sink_not_accepted", "choose another deliver_to, or ask the operator to widen what the sink accepts"
+	}
+	return p
 }
 
 func (c *Call) sinkNames() []string { return slices.Sorted(maps.Keys(c.Sinks)) }
@@ -81,7 +100,7 @@ func (c *Call) deliver(ctx context.Context, to destination, minted providers.Min
 	} else {
 		row.Fingerprint = minted.Secret.Fingerprint(key)
 	}
-	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret)
+	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret, to.options)
 	if err != nil {
 		return row, fmt.Errorf("deliver to %s: %w", to, err)
 	}

@@ -128,50 +128,56 @@ func (r *reading) read(ctx context.Context, i int, visit func(match) bool) {
 // wanted. It returns the coverage from start on.
 func (r *reading) inOrder(ctx context.Context, start int, from string, visit func(match) bool, pageEnd func(last bool) bool) []coverage {
 	ctx, cancel := context.WithCancel(ctx)
-	feeds := make([]*feed, len(r.connections))
+	listings := make([]iter.Seq2[providers.Page, error], len(r.connections))
 	var wg sync.WaitGroup
-	for i := start; i < len(feeds); i++ {
-		feeds[i] = &feed{pages: make(chan providers.Page), next: make(chan struct{})}
-		at := ""
-		if i == start {
-			at = from
-		}
-		wg.Go(func() { feeds[i].run(ctx, r, i, at) })
+	for i := start + 1; i < len(listings); i++ {
+		f := &feed{pages: make(chan providers.Page), next: make(chan struct{})}
+		listings[i] = f.all(ctx)
+		wg.Go(func() { f.run(ctx, r, i) })
 	}
+	r.prepare(ctx, start)
+	listings[start] = r.pages(ctx, start, from) // nobody else waits for it, so it needs no feed
 	for i := range start {
 		r.prepare(ctx, i)
 		r.remember(ctx, i, start)
 		close(r.done[i])
 	}
 	next := start
-	for wanted := true; wanted && next < len(feeds); next++ {
-		wanted = r.drain(ctx, next, feeds[next], visit, pageEnd)
+	for wanted := true; wanted && next < len(listings); next++ {
+		wanted = r.drain(ctx, next, listings[next], visit, pageEnd)
+		if wanted && next == start && from != "" {
+			r.remember(ctx, start, start+1)
+		}
 		close(r.done[next])
 	}
 	cancel()
 	wg.Wait()
-	for ; next < len(feeds); next++ {
+	for ; next < len(listings); next++ {
 		r.stopped(next)
 	}
 	return r.coverage[start:]
 }
 
-// remember reads the ids of a connection that was listed on an earlier page, if
-// one from start on opens the same account: its tokens must not come twice.
-func (r *reading) remember(ctx context.Context, i, start int) {
+// remember reads the ids of a connection that was listed, in whole or in part, on
+// earlier pages of the answer, if one from next on opens the same account: its
+// tokens must not come twice.
+func (r *reading) remember(ctx context.Context, i, next int) {
 	twin := false
-	for j := start; j < len(r.connections); j++ {
+	for j := next; j < len(r.connections); j++ {
 		<-r.ready[j]
 		twin = twin || r.accounts[i] != "" && r.accounts[i] == r.accounts[j]
 	}
 	if !twin {
 		return
 	}
+	seen := r.seenOf(i)
 	for page, err := range r.pages(ctx, i, "") {
 		if err != nil {
 			return
 		}
-		r.page(i, page, func(match) bool { return true })
+		for n := range page.Tokens {
+			seen[page.Tokens[n].ID] = struct{}{}
+		}
 	}
 }
 
@@ -182,10 +188,10 @@ type feed struct {
 	err   error         // set before pages is closed
 }
 
-func (f *feed) run(ctx context.Context, r *reading, i int, from string) {
+func (f *feed) run(ctx context.Context, r *reading, i int) {
 	defer close(f.pages)
 	r.prepare(ctx, i)
-	for page, err := range r.pages(ctx, i, from) {
+	for page, err := range r.pages(ctx, i, "") {
 		if err != nil {
 			f.err = err
 			return
@@ -203,21 +209,39 @@ func (f *feed) run(ctx context.Context, r *reading, i int, from string) {
 	}
 }
 
+// all yields the pages, and the error that ended them.
+func (f *feed) all(ctx context.Context) iter.Seq2[providers.Page, error] {
+	return func(yield func(providers.Page, error) bool) {
+		for page := range f.pages {
+			if !yield(page, nil) {
+				return
+			}
+			select {
+			case f.next <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+		if f.err != nil {
+			yield(providers.Page{}, f.err)
+		}
+	}
+}
+
 // drain takes a connection's pages until its end and reports whether the caller
 // wants the next connection.
-func (r *reading) drain(ctx context.Context, i int, f *feed, visit func(match) bool, pageEnd func(last bool) bool) bool {
+func (r *reading) drain(ctx context.Context, i int, pages iter.Seq2[providers.Page, error], visit func(match) bool, pageEnd func(last bool) bool) bool {
 	r.awaitTwin(ctx, i)
-	for page := range f.pages {
+	for page, err := range pages {
+		if err != nil {
+			r.end(ctx, i, err)
+			return true
+		}
 		if !r.page(i, page, visit) || !pageEnd(page.Last) {
 			r.stopped(i)
 			return false
 		}
-		select {
-		case f.next <- struct{}{}:
-		case <-ctx.Done():
-		}
 	}
-	r.end(ctx, i, f.err)
+	r.end(ctx, i, nil)
 	return true
 }
 
@@ -251,13 +275,15 @@ func (r *reading) end(ctx context.Context, i int, err error) {
 func (r *reading) prepare(ctx context.Context, i int) {
 	defer close(r.ready[i])
 	c := r.connections[i]
-	own, err := r.call.Registry.Own(ctx, c.Connection)
+	identity, err := c.Provider.Identity(ctx)
+	if err == nil && identity.Account != "" {
+		r.accounts[i] = c.Provider.Name() + " " + identity.Host + " " + identity.Account
+	}
+	if err == nil { // else Own would ask the same once more
+		r.own[i], err = r.call.Registry.Own(ctx, c.Connection)
+	}
 	if err != nil {
 		r.coverage[i].limit(providers.OwnCredentialUnknown)
-	}
-	r.own[i] = own
-	if identity, err := c.Provider.Identity(ctx); err == nil && identity.Account != "" {
-		r.accounts[i] = c.Provider.Name() + " " + identity.Host + " " + identity.Account
 	}
 }
 

@@ -26,6 +26,7 @@ func getToken() Tool {
 		Title:       "Get one API token",
 		Description: "Returns everything known of one API token: owner, dates, scopes. Never its secret.",
 		Class:       policy.Read,
+		Needs:       "as list_tokens; Atlassian with `owner`: a key without scopes",
 		Capability:  "get",
 		Serves:      servesAs[providers.Getter],
 	}, handleGetToken)

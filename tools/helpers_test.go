@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -78,8 +79,9 @@ type setup struct {
 	hints       []string // of a server without connections
 	stateDir    string   // of the keys; empty: a new one
 	elicit      elicitation
-	protocol    string        // of MCP; empty: the newest
-	timeout     time.Duration // of one vendor call; 0: ten seconds
+	client      []client.ClientOption // besides those of elicit and protocol
+	protocol    string                // of MCP; empty: the newest
+	timeout     time.Duration         // of one vendor call; 0: ten seconds
 }
 
 // elicitation answers the server's questions to the user; nil: the client cannot.
@@ -92,7 +94,7 @@ func (e elicitation) Elicit(ctx context.Context, r mcp.ElicitationRequest) (*mcp
 
 // harness is an MCP client of a server on a sandbox.
 type harness struct {
-	t       *testing.T
+	t       testing.TB
 	setup   setup
 	box     *sandbox.Sandbox
 	url     string // of the sandbox
@@ -108,7 +110,7 @@ type harness struct {
 }
 
 // start starts a sandbox, a server on it and a client.
-func start(t *testing.T, s setup) *harness {
+func start(t testing.TB, s setup) *harness {
 	t.Helper()
 	now := &clock{now: time.Now().UTC().Truncate(time.Second)}
 	s.box.Now = now.Now
@@ -136,14 +138,14 @@ func (h *harness) restart(s setup) *harness {
 	if s.connections == nil {
 		s.connections = oneOfEach()
 	}
-	again.setup, again.log, again.notes, again.secrets = s, &lockedBuffer{}, &notes{}, map[string]*credential{}
+	again.setup, again.log, again.notes, again.secrets = s, &lockedBuffer{}, newNotes(), map[string]*credential{}
 	again.env = again.newEnv()
 	again.connect()
 	return &again
 }
 
 // on returns the harness for use in a subtest.
-func (h *harness) on(t *testing.T) *harness {
+func (h *harness) on(t testing.TB) *harness {
 	own := *h
 	own.t = t
 	return &own
@@ -164,7 +166,7 @@ func (h *harness) newEnv() *tools.Env {
 		connections = append(connections, connection)
 	}
 	slices.SortFunc(connections, func(a, b *tools.Connection) int { return strings.Compare(a.Name, b.Name) })
-	files, err := sink.NewFile(sinkName, h.sinkDir)
+	files, err := sink.NewFile(sinkName, h.sinkDir, sink.Accept{})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -251,7 +253,7 @@ func (h *harness) connect() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	var options []client.ClientOption
+	options := slices.Clone(h.setup.client)
 	if h.setup.elicit != nil {
 		options = append(options, client.WithElicitationHandler(h.setup.elicit))
 	}
@@ -310,8 +312,16 @@ func (h *harness) definitions() []definition {
 	return listed.Tools
 }
 
-func compileSchema(t *testing.T, name string, schema json.RawMessage) *jsonschema.Schema {
+// compiled keeps the schemas that were compiled, by name and text: it takes longer
+// than most tests.
+var compiled sync.Map
+
+func compileSchema(t testing.TB, name string, schema json.RawMessage) *jsonschema.Schema {
 	t.Helper()
+	key := name + string(schema)
+	if known, ok := compiled.Load(key); ok {
+		return known.(*jsonschema.Schema)
+	}
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
@@ -320,11 +330,12 @@ func compileSchema(t *testing.T, name string, schema json.RawMessage) *jsonschem
 	if err := compiler.AddResource(name, document); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	compiled, err := compiler.Compile(name)
+	made, err := compiler.Compile(name)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	return compiled
+	compiled.Store(key, made)
+	return made
 }
 
 // args are the arguments of a call.
@@ -332,7 +343,7 @@ type args = map[string]any
 
 // result is what a tool answered.
 type result struct {
-	t       *testing.T
+	t       testing.TB
 	tool    string
 	text    string // the text block
 	isError bool
@@ -356,9 +367,7 @@ func (h *harness) callAs(principal, tool string, arguments any) result {
 // callWith is call on the context of the caller's choice.
 func (h *harness) callWith(ctx context.Context, tool string, arguments any) result {
 	h.t.Helper()
-	request := mcp.CallToolRequest{}
-	request.Params.Name, request.Params.Arguments = tool, arguments
-	return h.send(ctx, request)
+	return h.send(ctx, toolRequest(tool, arguments))
 }
 
 // send sends a call and checks the answer. It may be used in any goroutine.
@@ -435,8 +444,9 @@ func (h *harness) checkText(r result) {
 	if len(secrets) > manySecrets {
 		return
 	}
+	logged := h.log.unread()
 	for _, s := range secrets {
-		if strings.Contains(r.text, s) || strings.Contains(h.log.String(), s) {
+		if strings.Contains(r.text, s) || strings.Contains(logged, s) {
 			h.t.Errorf("%s: a secret in the answer or the log", r.tool)
 		}
 	}
@@ -537,7 +547,7 @@ func (h *harness) fault(f sandbox.Fault) {
 }
 
 // must returns v, or fails the test.
-func must[T any](t *testing.T, v T, err error) T {
+func must[T any](t testing.TB, v T, err error) T {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -587,8 +597,9 @@ func (c *credential) set(value string) {
 
 // lockedBuffer is a buffer for several writers.
 type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	read int
 }
 
 // Write appends p.
@@ -605,21 +616,62 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// notes are the notifications that the client got.
-type notes struct {
-	mu   sync.Mutex
-	seen []mcp.JSONRPCNotification
+// unread returns what was written since the last time.
+func (l *lockedBuffer) unread() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := string(l.b.Bytes()[l.read:])
+	l.read = l.b.Len()
+	return text
 }
+
+// notes are the notifications that the client got.
+type notes struct{ got chan mcp.JSONRPCNotification }
+
+func newNotes() *notes { return &notes{got: make(chan mcp.JSONRPCNotification, 1000)} }
 
 func (n *notes) add(note mcp.JSONRPCNotification) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.seen = append(n.seen, note)
+	select {
+	case n.got <- note:
+	default: // more than any test looks at
+	}
 }
 
-// of returns the notifications of a method.
-func (n *notes) of(method string) []mcp.JSONRPCNotification {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(n.seen), func(note mcp.JSONRPCNotification) bool { return note.Method != method })
+// next returns the next notification of a method, which must come.
+func (n *notes) next(t testing.TB, method string) mcp.JSONRPCNotification {
+	t.Helper()
+	for {
+		select {
+		case note := <-n.got:
+			if note.Method == method {
+				return note
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no %s came", method)
+		}
+	}
+}
+
+// delete deletes a token behind the server's back.
+func (h *harness) delete(connection, id string) {
+	h.t.Helper()
+	var known bool
+	switch vendorOf(connection) {
+	case sandbox.Atlassian:
+		known = h.box.DeleteAtlassianToken(id)
+	case sandbox.LaunchDarkly:
+		known = h.box.DeleteLaunchDarklyToken(id)
+	default:
+		number, err := strconv.ParseInt(id, 10, 64)
+		known = err == nil && h.box.DeleteMailtrapToken(number)
+	}
+	if !known {
+		h.t.Fatalf("%s has no token %s", connection, id)
+	}
+}
+
+func toolRequest(tool string, arguments any) mcp.CallToolRequest {
+	request := mcp.CallToolRequest{}
+	request.Params.Name, request.Params.Arguments = tool, arguments
+	return request
 }

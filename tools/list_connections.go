@@ -41,6 +41,7 @@ func listConnections() Tool {
 		Title:       "List connections",
 		Description: "Lists the configured vendor accounts, what can be done on each, where new secrets go, and what the caller may do.",
 		Class:       policy.Read,
+		Needs:       "nothing",
 		ClosedWorld: true,
 	}, handleListConnections)
 }
@@ -69,11 +70,12 @@ func handleListConnections(_ context.Context, c *Call, _ listConnectionsIn) (lis
 	return out, nil
 }
 
-// allowed returns the classes that the server lets the caller use.
+// allowed returns the classes that the caller may use on some connection.
 func (c *Call) allowed() []string {
 	var classes []string
 	for _, class := range policy.Classes() {
-		if class == policy.Read || !c.ReadOnly {
+		somewhere := slices.ContainsFunc(c.Connections, func(x *Connection) bool { return x.Policy.Allows(class) })
+		if (somewhere || len(c.Connections) == 0) && (class == policy.Read || !c.ReadOnly) {
 			classes = append(classes, string(class))
 		}
 	}

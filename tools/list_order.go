@@ -13,11 +13,13 @@ import (
 // rowPage collects the rows of one answer.
 type rowPage struct {
 	limit       int
+	room        int // for the rows, in tokens of a language model
 	full        bool
 	single      bool // one connection was asked for: rows need not name it
 	connections []*Connection
 
 	rows   []tokenRow
+	gauge  gauge
 	tokens int    // of a language model, estimated
 	last   *place // of the last row
 	more   bool   // rows may follow
@@ -25,6 +27,10 @@ type rowPage struct {
 
 // add appends a row and reports whether there was room for it.
 func (p *rowPage) add(m match, key string) bool {
+	if len(p.rows) >= p.limit {
+		p.more = true
+		return false
+	}
 	name := p.connections[m.index].Name
 	row := conciseRow(m.token, m.own)
 	if p.full {
@@ -33,12 +39,11 @@ func (p *rowPage) add(m match, key string) bool {
 	if !p.single {
 		row.Connection = name
 	}
-	text, err := compact(row)
-	if err != nil {
-		return false
+	if p.rows == nil {
+		p.rows, p.gauge = make([]tokenRow, 0, p.limit), newGauge()
 	}
-	cost := tokensOf(text) + 1
-	if len(p.rows) >= p.limit || len(p.rows) > 0 && p.tokens+cost > maxRowTokens {
+	cost := row.cost(&p.gauge)
+	if len(p.rows) > 0 && p.tokens+cost > p.room {
 		p.more = true
 		return false
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -19,6 +20,8 @@ type mint struct {
 	warnings   []string
 	// create makes the token; ages in its arguments count from now.
 	create func(ctx context.Context, now time.Time) (providers.Minted, error)
+	// differs says where the token is not as asked; nil: never.
+	differs func(now time.Time, token providers.Token) []string
 }
 
 // mintPlan is the moment of the preview. What is to be made stands in the
@@ -30,6 +33,9 @@ const statusCreated = "created"
 // mint makes the token, after a preview where its access needs one.
 func (c *Call) mint(ctx context.Context, m mint) (any, error) {
 	if !m.elevated {
+		if err := c.refuseOtherCode(m); err != nil {
+			return nil, err
+		}
 		return c.create(ctx, m, c.Now())
 	}
 	return flow[mintPlan, createTokenOut]{
@@ -46,6 +52,20 @@ func (c *Call) mint(ctx context.Context, m mint) (any, error) {
 		wrap:    func(p preview) createTokenOut { return createTokenOut{preview: p} },
 		act:     func(ctx context.Context, p mintPlan) (createTokenOut, error) { return c.create(ctx, m, p.now) },
 	}.run(ctx, c)
+}
+
+// refuseOtherCode refuses a call that needs no code but carries that of a preview:
+// what was shown then was another token.
+func (c *Call) refuseOtherCode(m mint) error {
+	arguments, err := confirm.Canonical(m.arguments)
+	if err != nil {
+		return err
+	}
+	check := c.Confirm.Peek(string(m.code), c.Principal.Name, c.Tool.Name, arguments)
+	if check.Verdict == confirm.Mismatch {
+		return mismatch(check.Changed)
+	}
+	return nil
 }
 
 // create checks the sink, makes the token and delivers its secret. Once the
@@ -70,7 +90,10 @@ func (c *Call) create(ctx context.Context, m mint, now time.Time) (createTokenOu
 			return
 		}
 		out.Status, out.Token = statusCreated, mintedRowOf(&minted.Token)
-		secret, err := c.deliver(ctx, to, minted)
+		if m.differs != nil {
+			out.Warnings = m.differs(now, minted.Token)
+		}
+		secret, err := c.deliver(context.WithoutCancel(ctx), to, minted)
 		out.Secret = &secret
 		if err != nil {
 			out.undelivered(c, m.connection, err)

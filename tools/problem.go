@@ -18,6 +18,8 @@ type Problem struct {
 	Message string   `json:"message"`         // what was wrong
 	Valid   []string `json:"valid,omitempty"` // what would be right
 	Next    string   `json:"next,omitempty"`  // what to do
+	// Replayed says that an earlier call ended so and that nothing was done now.
+	Replayed bool `json:"replayed,omitempty"`
 }
 
 // Error returns the message and the next step.
@@ -55,9 +57,9 @@ func problemOf(err error) *Problem {
 	return nil
 }
 
-// errorResult renders an error as a tool result without structured content: the
+// ErrorResult renders an error as a tool result without structured content: the
 // official SDK validates that against the output schema even then.
-func errorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {
+func ErrorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {
 	problem := problemOf(err)
 	if problem == nil {
 		log.Error("tool failed", "tool", tool, "error", err)
@@ -65,9 +67,9 @@ func errorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {
 	}
 	text, err := compact(problem)
 	if err != nil {
-		text = []byte(`{"code":"internal_error","message":"the error cannot be written as JSON"}`)
+		text = `{"code":"internal_error","message":"the error cannot be written as JSON"}`
 	}
-	return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{mcp.TextContent{Type: "text", Text: string(text)}}}
+	return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{mcp.TextContent{Type: "text", Text: text}}}
 }
 
 // UnknownTool is the problem of a call of a tool that is not offered: it does not

@@ -30,6 +30,7 @@ func revokeToken() Tool {
 		Description: "Ends one API token for good; there is no undo. The first call only previews and returns a confirm code; " +
 			"the same call with that code acts.",
 		Class:      policy.Revoke,
+		Needs:      "Atlassian: a key **without** scopes; LaunchDarkly: Admin or the token actions; Mailtrap: account admin",
 		Capability: "revoke",
 		Serves:     servesAs[providers.Revoker],
 	}, handleRevokeToken)
@@ -78,14 +79,14 @@ func handleRevokeToken(ctx context.Context, c *Call, in revokeTokenIn) (any, err
 // planRevocation reads the token and judges whether it may be ended. At the
 // confirmation it is read in the place where the preview found it.
 func (c *Call) planRevocation(ctx context.Context, connection *Connection, id, owner string, shown *revokePlan) (revokePlan, error) {
-	own, err := c.ownOf(ctx, connection)
-	if err != nil {
-		return revokePlan{}, err
-	}
 	token, err := c.find(ctx, connection, id, owner)
 	if shown != nil && problemCode(err) == providers.CodeNotFound {
 		return c.proveGone(ctx, connection, *shown, err)
 	}
+	if err != nil {
+		return revokePlan{}, err
+	}
+	own, err := c.ownOf(ctx, connection)
 	if err != nil {
 		return revokePlan{}, err
 	}

@@ -37,6 +37,7 @@ func rotateToken() Tool {
 		Description: "Replaces a token's secret; the new one goes to a sink, never into the answer. " +
 			"The first call previews and returns a confirm code. Atlassian offers no API: the answer is the steps for a person.",
 		Class:      policy.Rotate,
+		Needs:      "LaunchDarkly: Admin or the token actions; Mailtrap: account admin",
 		Capability: "rotate",
 		Offers:     servesAs[providers.Rotator],
 		Serves: func(c *Connection) bool {
@@ -127,11 +128,11 @@ func (in rotateTokenIn) ask(now time.Time) (providers.RotationAsk, error) {
 // planRotation reads the token and plans. At the confirmation the token is read
 // and judged again, and the plan that was shown is kept: its moments are absolute.
 func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator providers.Rotator, id string, ask providers.RotationAsk, shown *rotation) (rotation, error) {
-	own, err := c.ownOf(ctx, connection)
+	token, err := c.find(ctx, connection, id, "")
 	if err != nil {
 		return rotation{}, err
 	}
-	token, err := c.find(ctx, connection, id, "")
+	own, err := c.ownOf(ctx, connection)
 	if err != nil {
 		return rotation{}, err
 	}
@@ -168,7 +169,7 @@ func (c *Call) rotate(ctx context.Context, connection *Connection, rotator provi
 			return
 		}
 		out.minted(r, minted)
-		secret, err := c.deliver(ctx, to, minted)
+		secret, err := c.deliver(context.WithoutCancel(ctx), to, minted)
 		out.Secret = &secret
 		if err != nil {
 			out.undelivered(c, connection, r, err)
@@ -222,7 +223,10 @@ func (o *rotateTokenOut) undelivered(c *Call, connection *Connection, r rotation
 	o.Status = statusUndelivered
 	o.Warnings = append(o.Warnings, "the secret was replaced, but the new one could not be delivered and is lost: "+clean(err.Error()))
 	if o.OldTokenID == "" {
-		o.Next = "have the sink mended, then rotate token " + r.token.ID + " again before the old secret ends"
+		o.Next = "have the sink mended, then rotate token " + r.token.ID + " again"
+		if !r.plan.OldEnds.IsUnknown() { // else it ended at once
+			o.Next += " before the old secret ends"
+		}
 		return
 	}
 	o.Next = "the old token still works; revoke token " + o.Token.ID + ", have the sink mended, and rotate again"

@@ -17,8 +17,9 @@ type targets struct {
 	Shared  map[string]string `json:"shared,omitempty"`
 }
 
-// maxTargetTokens bounds one row, in tokens of a language model.
-const maxTargetTokens = 60
+// maxTargetTokens bounds one row, in tokens of a language model: 60, less what the
+// estimate of an id can miss.
+const maxTargetTokens = 54
 
 // targetsOf makes the table. The id always stands in its row.
 func targetsOf(tokens []providers.Token) *targets {
@@ -62,16 +63,19 @@ func (t *targets) hoist() {
 	}
 }
 
-// shorten cuts a row's name, then its owner, until the row fits.
+// shorten cuts a row's name, then its owner, until the row fits; only where that
+// is not enough, to less than eight letters.
 func (t *targets) shorten(i int) {
-	for _, name := range []string{"name", "owner"} {
-		column := slices.Index(t.Columns, name)
-		if column < 0 {
-			continue
-		}
-		for letters := []rune(t.Rows[i][column]); len(letters) > 8 && rowCost(t.Rows[i]) > maxTargetTokens; {
-			letters = letters[:max(8, len(letters)*3/4)]
-			t.Rows[i][column] = string(letters) + "…"
+	for _, least := range []int{8, 1} {
+		for _, name := range []string{"name", "owner"} {
+			column := slices.Index(t.Columns, name)
+			if column < 0 {
+				continue
+			}
+			for letters := []rune(strings.TrimSuffix(t.Rows[i][column], "…")); len(letters) > least && rowCost(t.Rows[i]) > maxTargetTokens; {
+				letters = letters[:max(least, len(letters)*3/4)]
+				t.Rows[i][column] = string(letters) + "…"
+			}
 		}
 	}
 }
@@ -87,15 +91,19 @@ func rowCost(row []string) int {
 // drift says how the targets differ from what the preview showed. A target that
 // is gone is no difference: it ends as already_gone.
 func drift(before, after []providers.Token) []string {
+	shown := make(map[string]*providers.Token, len(before)) // an org-wide call has very many
+	for i := range before {
+		shown[before[i].ID] = &before[i]
+	}
 	var changes []string
 	for i := range after {
 		now := &after[i]
-		at := slices.IndexFunc(before, func(t providers.Token) bool { return t.ID == now.ID })
-		if at < 0 {
+		was, ok := shown[now.ID]
+		if !ok {
 			changes = append(changes, "token "+now.ID+" matches now and was not shown")
 			continue
 		}
-		if fields := differingFields(&before[at], now); len(fields) > 0 {
+		if fields := differingFields(was, now); len(fields) > 0 {
 			changes = append(changes, "token "+now.ID+" has another "+joinWords(fields))
 		}
 	}

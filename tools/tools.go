@@ -3,15 +3,17 @@
 package tools
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"runtime/debug"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -46,6 +48,8 @@ type Tool struct {
 	Title       string
 	Description string
 	Class       policy.Class
+	// Needs says, for people, what the vendor's credential must be allowed to do.
+	Needs string
 	// Capability is what list_connections calls it, empty where it is none of a
 	// connection's.
 	Capability string
@@ -74,8 +78,9 @@ func defineAny[In, Out any](t Tool, handle func(context.Context, *Call, In) (any
 	if t.Offers == nil {
 		t.Offers = t.Serves
 	}
+	arguments := sync.OnceValue(func() []argument { return argumentsOf(t.In) })
 	t.handle = func(ctx context.Context, c *Call, raw json.RawMessage) (any, error) {
-		in, err := decode[In](raw)
+		in, err := decode[In](raw, arguments())
 		if err != nil {
 			return nil, err
 		}
@@ -108,6 +113,9 @@ type Env struct {
 	Setup []string
 	Log   *slog.Logger
 	Now   func() time.Time
+	// VendorTime bounds one vendor call. What was sent when the server stops has as
+	// long to be answered.
+	VendorTime time.Duration
 	// Work counts what is under way. Once it stops, a change stops before its next
 	// target.
 	Work *Tracker
@@ -182,11 +190,11 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 			if r := recover(); r != nil {
 				// The panic's value may hold anything; only its place is logged.
 				env.Log.Error("tool panicked", "tool", t.Name, "stack", string(debug.Stack()))
-				result = errorResult(env.Log, t.Name, errors.New("panic"))
+				result = ErrorResult(env.Log, t.Name, errors.New("panic"))
 			}
 		}()
 		defer env.Work.Begin()()
-		ctx, unbind := env.Work.bind(ctx)
+		ctx, unbind := env.Work.Bind(ctx)
 		defer unbind()
 		principal, ok := auth.PrincipalFrom(ctx)
 		if !ok {
@@ -199,7 +207,7 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 		out, err := t.handle(ctx, call, rawArguments(request))
 		env.Log.Info("call", "tool", t.Name, "principal", principal.Name, "took", env.Now().Sub(started).Round(time.Millisecond), "failed", err != nil)
 		if err != nil {
-			return errorResult(env.Log, t.Name, err), nil
+			return ErrorResult(env.Log, t.Name, err), nil
 		}
 		if asking, ok := out.(*mcp.CallToolResult); ok {
 			return asking, nil
@@ -223,28 +231,33 @@ func rawArguments(request mcp.CallToolRequest) json.RawMessage {
 	}
 }
 
-// structuredResult renders a result once: as structured content and, the same
-// bytes, as text.
+// structuredResult gives a result as structured content and as text. The library
+// writes a struct faster than it copies JSON, which it checks letter by letter.
 func structuredResult(log *slog.Logger, tool string, out any) *mcp.CallToolResult {
-	data, err := compact(out)
+	text, err := compact(out)
 	if err != nil {
-		return errorResult(log, tool, fmt.Errorf("result as JSON: %w", err))
+		return ErrorResult(log, tool, fmt.Errorf("result as JSON: %w", err))
 	}
 	return &mcp.CallToolResult{
-		Content:           []mcp.Content{mcp.TextContent{Type: "text", Text: string(data)}},
-		StructuredContent: json.RawMessage(data),
+		Content:           []mcp.Content{mcp.TextContent{Type: "text", Text: text}},
+		StructuredContent: out,
 	}
 }
 
 // compact is JSON as a model reads it best: one line, and no \u003c for <.
-func compact(v any) ([]byte, error) {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return nil, err
+func compact(v any) (string, error) {
+	var b strings.Builder
+	if err := writeCompact(&b, v); err != nil {
+		return "", err
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return strings.TrimSuffix(b.String(), "\n"), nil
+}
+
+// writeCompact writes compact JSON and a newline.
+func writeCompact(w io.Writer, v any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(v)
 }
 
 // connection returns the named connection if the tool works on it.

@@ -3,6 +3,7 @@ package tools
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Tracker counts the calls and changes under way, so that whoever ends the
@@ -11,8 +12,8 @@ type Tracker struct {
 	mu       sync.Mutex
 	running  int
 	idle     chan struct{} // closed while nothing runs
-	stopping chan struct{}
-	stopped  bool
+	stopping context.Context
+	stop     context.CancelFunc
 	aborted  context.Context // done once calls must end, changes that were sent excepted
 	abort    context.CancelFunc
 }
@@ -21,8 +22,9 @@ type Tracker struct {
 func NewTracker() *Tracker {
 	idle := make(chan struct{})
 	close(idle)
+	stopping, stop := context.WithCancel(context.Background())
 	aborted, abort := context.WithCancel(context.Background())
-	return &Tracker{idle: idle, stopping: make(chan struct{}), aborted: aborted, abort: abort}
+	return &Tracker{idle: idle, stopping: stopping, stop: stop, aborted: aborted, abort: abort}
 }
 
 // Begin counts one piece of work. The caller calls the function once it is done.
@@ -46,39 +48,31 @@ func (t *Tracker) end() {
 }
 
 // Stop tells all work to stop at the next safe place and lets no change begin.
-func (t *Tracker) Stop() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.stopped {
-		t.stopped = true
-		close(t.stopping)
-	}
+func (t *Tracker) Stop() { t.stop() }
+
+// AfterStop calls end once grace has passed since Stop. The caller calls undo once
+// that is no longer wanted.
+func (t *Tracker) AfterStop(grace time.Duration, end func()) (undo func() bool) {
+	return context.AfterFunc(t.stopping, func() { time.AfterFunc(grace, end) })
 }
 
 // Abort ends the contexts of all calls, after Stop and a decent wait. A change that
 // was sent goes on.
 func (t *Tracker) Abort() { t.abort() }
 
-// bind returns a context that Abort ends as well. The caller calls the function
+// Bind returns a context that Abort ends as well. The caller calls the function
 // once the call is done.
-func (t *Tracker) bind(ctx context.Context) (context.Context, func()) {
+func (t *Tracker) Bind(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	unbind := context.AfterFunc(t.aborted, cancel)
 	return ctx, func() { unbind(); cancel() }
 }
 
 // Stopping returns a channel that is closed by Stop.
-func (t *Tracker) Stopping() <-chan struct{} { return t.stopping }
+func (t *Tracker) Stopping() <-chan struct{} { return t.stopping.Done() }
 
 // IsStopping reports whether Stop was called.
-func (t *Tracker) IsStopping() bool {
-	select {
-	case <-t.stopping:
-		return true
-	default:
-		return false
-	}
-}
+func (t *Tracker) IsStopping() bool { return t.stopping.Err() != nil }
 
 // Wait returns when nothing runs, or with the context's error.
 func (t *Tracker) Wait(ctx context.Context) error {

@@ -36,6 +36,7 @@ func updateLaunchDarklyToken() Tool {
 		Description: "Changes name, description or access of a token. The first call previews the differences and returns a confirm code; " +
 			"the same call with that code acts.",
 		Class:      policy.Update,
+		Needs:      "Admin, or a custom role with the token actions",
 		Capability: "update",
 		Serves:     servesAs[providers.Updater[launchdarkly.Change]],
 	}, handleUpdateLaunchDarklyToken)
@@ -119,11 +120,11 @@ func (in updateLaunchDarklyTokenIn) change() (launchdarkly.Change, error) {
 }
 
 func (c *Call) planUpdate(ctx context.Context, connection *Connection, vendor *launchdarkly.Provider, id string, change launchdarkly.Change) (update, error) {
-	own, err := c.ownOf(ctx, connection)
+	token, err := c.find(ctx, connection, id, "")
 	if err != nil {
 		return update{}, err
 	}
-	token, err := c.find(ctx, connection, id, "")
+	own, err := c.ownOf(ctx, connection)
 	if err != nil {
 		return update{}, err
 	}
@@ -132,7 +133,7 @@ func (c *Call) planUpdate(ctx context.Context, connection *Connection, vendor *l
 	}
 	plan, err := vendor.PlanUpdate(ctx, token, change)
 	connection.Note(err, c.Now())
-	if err == nil && len(plan.Operations) == 0 {
+	if err == nil && len(plan.Differences) == 0 {
 		err = &Problem{Code: "nothing_to_change", Message: "the token is already as asked; nothing was changed"}
 	}
 	return update{token: token, plan: plan}, err

@@ -20,17 +20,18 @@ func (b *bench) list(ctx context.Context) ([]result, error) {
 			return results, err
 		}
 		results = append(results, result{
-			Bar: account.bar, Measured: ours / bare, Limit: 1.3, Note: fmt.Sprintf("%.2f ms a call; bare %.2f ms", ours, bare),
+			Bar: account.bar, Measured: ratio(ours, bare), Limit: 1.3,
+			Note: fmt.Sprintf("%.2f ms a call; bare %.2f ms", median(ours), median(bare)),
 		})
 	}
 	return results, nil
 }
 
-// listCPU returns milliseconds of CPU time per call.
-func (b *bench) listCPU(ctx context.Context, tokens int) (ours, bare float64, err error) {
+// listCPU returns milliseconds of CPU time per call, by round.
+func (b *bench) listCPU(ctx context.Context, tokens int) (ours, bare []float64, err error) {
 	v, err := startVendors(ctx, world{launchDarkly: tokens})
 	if err != nil {
-		return 0, 0, err
+		return nil, nil, err
 	}
 	defer v.stop()
 	turns := []struct {
@@ -43,11 +44,11 @@ func (b *bench) listCPU(ctx context.Context, tokens int) (ours, bare float64, er
 	for i := range turns {
 		t := &turns[i]
 		if t.server, _, err = b.begun(ctx, t.binary, t.env...); err != nil {
-			return 0, 0, err
+			return nil, nil, err
 		}
 		defer t.server.kill()
 		if err := t.server.calls(callsPerRound, "list_tokens", arguments); err != nil { // warm
-			return 0, 0, err
+			return nil, nil, err
 		}
 	}
 	for range b.rounds {
@@ -55,10 +56,10 @@ func (b *bench) listCPU(ctx context.Context, tokens int) (ours, bare float64, er
 			t := &turns[i]
 			used, err := t.server.cpuOf(func() error { return t.server.calls(callsPerRound, "list_tokens", arguments) })
 			if err != nil {
-				return 0, 0, err
+				return nil, nil, err
 			}
 			t.millis = append(t.millis, used.Seconds()*1000/callsPerRound)
 		}
 	}
-	return median(turns[0].millis), median(turns[1].millis), nil
+	return turns[0].millis, turns[1].millis, nil
 }

@@ -31,7 +31,7 @@ func (b *bench) memory(ctx context.Context) ([]result, error) {
 		}
 	}
 	results := []result{{
-		Bar: "memory: after tools/list", Measured: median(ours) / median(bare), Limit: 1.7,
+		Bar: "memory: after tools/list", Measured: ratio(ours, bare), Limit: 1.7,
 		Note: fmt.Sprintf("%.1f MiB; bare %.1f MiB", median(ours), median(bare)),
 	}}
 	used, err := b.usedSize(ctx, v)

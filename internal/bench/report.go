@@ -97,3 +97,13 @@ func median(values []float64) float64 {
 	}
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
+
+// ratio is the median of the rounds' ratios: what slows the machine for a while
+// slows both sides of a round.
+func ratio(ours, bare []float64) float64 {
+	var ratios []float64
+	for i := range min(len(ours), len(bare)) {
+		ratios = append(ratios, ours[i]/bare[i])
+	}
+	return median(ratios)
+}

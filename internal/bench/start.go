@@ -47,10 +47,10 @@ func (b *bench) start(ctx context.Context) ([]result, error) {
 		return fmt.Sprintf("%.1f ms; bare %.1f ms", median(ours), median(bare))
 	}
 	return []result{
-		{Bar: "start: spawn to tools/list", Measured: median(fast.wall) / median(bare.wall), Limit: 1.4, Note: millis(fast.wall, bare.wall)},
-		{Bar: "start: CPU time", Measured: median(fast.cpu) / median(bare.cpu), Limit: 1.4, Note: millis(fast.cpu, bare.cpu)},
+		{Bar: "start: spawn to tools/list", Measured: ratio(fast.wall, bare.wall), Limit: 1.4, Note: millis(fast.wall, bare.wall)},
+		{Bar: "start: CPU time", Measured: ratio(fast.cpu, bare.cpu), Limit: 1.4, Note: millis(fast.cpu, bare.cpu)},
 		{
-			Bar: "start: with a vendor that answers after 2 s", Measured: median(waiting.wall) / median(bare.wall), Limit: 1.4,
+			Bar: "start: with a vendor that answers after 2 s", Measured: ratio(waiting.wall, bare.wall), Limit: 1.4,
 			Note: millis(waiting.wall, bare.wall),
 		},
 		{Bar: "start: connections to vendors", Measured: float64(slow.connections.Load()), Limit: 0},

@@ -53,15 +53,15 @@ func (a *app) callCommand() *cobra.Command {
 
 // parseArguments reads one JSON object, or key=value pairs.
 func parseArguments(args []string) (map[string]any, error) {
-	arguments := map[string]any{}
 	if len(args) == 1 && strings.HasPrefix(strings.TrimSpace(args[0]), "{") {
-		decoder := json.NewDecoder(strings.NewReader(args[0]))
-		decoder.UseNumber()
-		if err := decoder.Decode(&arguments); err != nil {
+		parsed, _ := parseJSON(args[0])
+		object, ok := parsed.(map[string]any)
+		if !ok {
 			return nil, errors.New("the arguments are not a JSON object")
 		}
-		return arguments, nil
+		return object, nil
 	}
+	arguments := map[string]any{}
 	for _, arg := range args {
 		name, value, ok := strings.Cut(arg, "=")
 		if !ok || name == "" {
@@ -77,13 +77,22 @@ func parseArguments(args []string) (map[string]any, error) {
 
 // parseValue takes lists, objects, numbers and booleans as JSON.
 func parseValue(value string) any {
-	decoder := json.NewDecoder(strings.NewReader(value))
-	decoder.UseNumber()
-	var parsed any
-	if decoder.Decode(&parsed) != nil || decoder.More() {
-		return value
+	if parsed, ok := parseJSON(value); ok {
+		return parsed
 	}
-	return parsed
+	return value
+}
+
+// parseJSON reads a text that is one JSON value and nothing else. Numbers keep
+// their digits.
+func parseJSON(text string) (value any, ok bool) {
+	if !json.Valid([]byte(text)) {
+		return nil, false
+	}
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.UseNumber()
+	err := decoder.Decode(&value)
+	return value, err == nil
 }
 
 // call calls the tool. A preview is confirmed from the terminal.

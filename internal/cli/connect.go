@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/privatefile"
-	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -94,7 +92,7 @@ func (a *app) environment(c config.Config, log *slog.Logger) (_ *tools.Env, rele
 		plain = append(plain, connection)
 		connections = append(connections, &tools.Connection{
 			Connection: connection, Policy: policyOf(name, settings),
-			Sink: cmp.Or(settings.Sink, c.DefaultSink), OrgWideRevoke: settings.OrgWideRevoke,
+			Sink: settings.Sink, OrgWideRevoke: settings.OrgWideRevoke,
 		})
 	}
 	sinks, err := sinksOf(c)
@@ -106,7 +104,7 @@ func (a *app) environment(c config.Config, log *slog.Logger) (_ *tools.Env, rele
 		Registry: providers.NewRegistry(plain...), Connections: connections,
 		Confirm: confirm.NewStore(time.Now), Cursors: tools.NewCursors(keys("cursor.key")),
 		Sinks: sinks, FingerprintKey: keys("fingerprint.key"),
-		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, Work: tools.NewTracker(),
+		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
 	}, hc.CloseIdleConnections, nil
 }
 
@@ -114,18 +112,6 @@ func policyOf(name string, c config.Connection) policy.Policy {
 	return policy.Policy{
 		Connection: name, Allow: c.Allow, Protect: policy.Protect(c.Protect), MaxTargets: c.Limits.TargetsPerPreview,
 	}
-}
-
-func sinksOf(c config.Config) (map[string]sink.Sink, error) {
-	sinks := map[string]sink.Sink{}
-	for name, settings := range c.Sinks {
-		file, err := sink.NewFile(name, settings.Directory, sink.Accept{})
-		if err != nil {
-			return nil, fmt.Errorf("sinks.%s: %w", name, err)
-		}
-		sinks[name] = file
-	}
-	return sinks, nil
 }
 
 // stateKeys reads keys from the state directory, which is made at the first need.

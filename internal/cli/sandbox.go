@@ -86,9 +86,11 @@ func demoConfig(access sandbox.Access, stateDir string) (config.Config, error) {
 				Provider: config.Atlassian, BaseURL: access.Atlassian.BaseURL, OrgID: access.Atlassian.OrgID,
 				Credential: from(config.Atlassian), OrgWideRevoke: true,
 			},
-			"acme-launchdarkly": {Provider: config.LaunchDarkly, BaseURL: access.LaunchDarkly.BaseURL, Credential: from(config.LaunchDarkly)},
+			"acme-launchdarkly": {
+				Provider: config.LaunchDarkly, BaseURL: access.LaunchDarkly.BaseURL, Credential: from(config.LaunchDarkly), Sink: "files",
+			},
 			"acme-mailtrap": {
-				Provider: config.Mailtrap, BaseURL: access.Mailtrap.BaseURL, AccountID: access.Mailtrap.AccountID, Credential: from(config.Mailtrap),
+				Provider: config.Mailtrap, BaseURL: access.Mailtrap.BaseURL, AccountID: access.Mailtrap.AccountID, Credential: from(config.Mailtrap), Sink: "files",
 			},
 		},
 		Sinks:       map[string]config.Sink{"files": {Type: "file", Directory: filepath.Join(stateDir, "secrets")}},

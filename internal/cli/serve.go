@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,9 +14,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/server"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
-
-// extraPatience is what a shutdown grants beyond one vendor call.
-const extraPatience = 5 * time.Second
 
 // serveStdio serves one client over standard input and output.
 func (a *app) serveStdio(cmd *cobra.Command) error {
@@ -31,7 +27,7 @@ func (a *app) serveStdio(cmd *cobra.Command) error {
 		return err
 	}
 	s.log.Debug("serving over stdio", "connections", len(s.env.Connections))
-	return server.Stdio(cmd.Context(), mcp, s.env.Work, a.streams.In, a.streams.Out, s.config.Timeout+extraPatience, s.log)
+	return server.Stdio(cmd.Context(), mcp, s.env.Work, a.streams.In, a.streams.Out, s.config.Timeout, s.log)
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -76,7 +72,7 @@ func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
 	if shown != "" {
 		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
 	}
-	return server.SSE(cmd.Context(), mcp, s.env.Work, listener, bearer, s.config.Timeout+extraPatience, s.log)
+	return server.SSE(cmd.Context(), mcp, s.env.Work, listener, bearer, s.config.Timeout, s.log)
 }
 
 // bearerToken returns the configured bearer token's check, or that of a new token
@@ -128,6 +124,7 @@ func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
 	// The sandbox outlives the signal, so that a change under way can finish.
 	vendors, err := startSandbox(context.WithoutCancel(cmd.Context()), "127.0.0.1:0", demoTokens, demoSeed)
 	if err != nil {
+		_ = os.RemoveAll(dir)
 		return setting{}, err
 	}
 	release := func() {}

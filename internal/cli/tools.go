@@ -32,25 +32,40 @@ func (a *app) toolsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			offered := withClass(tools.Offered(s.env), listed.Tools)
 			if asJSON {
-				return printJSON(a.streams.Out, listed.Tools)
+				return printJSON(a.streams.Out, offered)
 			}
-			return a.printTools(tools.Offered(s.env), listed.Tools)
+			return a.printTools(offered)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the definitions as clients see them")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the definitions as clients see them, with schemas")
 	return cmd
 }
 
-func (a *app) printTools(offered []tools.Tool, definitions []mcp.Tool) error {
-	w := tabwriter.NewWriter(a.streams.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TOOL\tCLASS\tARGUMENTS")
+// classified is a tool as clients see it, with its class.
+type classified struct {
+	Class      string   `json:"class"`
+	Definition mcp.Tool `json:"definition"`
+}
+
+func withClass(offered []tools.Tool, definitions []mcp.Tool) []classified {
+	var all []classified
 	for _, t := range offered {
 		for _, d := range definitions {
 			if d.Name == t.Name {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", t.Name, t.Class, argumentNames(d))
+				all = append(all, classified{string(t.Class), d})
 			}
 		}
+	}
+	return all
+}
+
+func (a *app) printTools(offered []classified) error {
+	w := tabwriter.NewWriter(a.streams.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOOL\tCLASS\tARGUMENTS")
+	for _, t := range offered {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", t.Definition.Name, t.Class, argumentNames(t.Definition))
 	}
 	return w.Flush()
 }

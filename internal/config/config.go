@@ -8,6 +8,7 @@ import (
 
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
 // The providers, as connections name them.
@@ -72,10 +73,54 @@ type Limits struct {
 	TargetsPerPreview int `json:"targets_per_preview,omitempty" jsonschema:"minimum=1,maximum=100,default=100" jsonschema_description:"Tokens that one preview may hold."`
 }
 
-// Sink is a place that receives secrets.
+// The types of sinks.
+const (
+	FileSink    = "file"
+	KeyringSink = "keyring"
+	ExecSink    = "exec"
+	VaultSink   = "vault"
+)
+
+// Dotenv is the format of file sinks that keep secrets as variables.
+const Dotenv = "dotenv"
+
+// Sink is a place that receives secrets. The tag type says where a member belongs to some types only.
 type Sink struct {
-	Type      string `json:"type" jsonschema:"enum=file" jsonschema_description:"file: a file for each secret."`
-	Directory string `json:"directory" jsonschema_description:"Absolute path, or one that begins with ~/, of a directory that is the user's alone. It is made where it is missing."`
+	Type      string         `json:"type" jsonschema:"enum=file,enum=keyring,enum=exec,enum=vault" jsonschema_description:"file: files. keyring: the desktop's keyring. exec: a command. vault: a KV version 2 engine of HashiCorp Vault or OpenBao."`
+	Directory string         `json:"directory,omitempty" type:"file" jsonschema_description:"File (required): absolute path, or one that begins with ~/, of a directory that is the user's alone. It is made where it is missing."`
+	Format    string         `json:"format,omitempty" type:"file" jsonschema:"enum=raw,enum=dotenv,default=raw" jsonschema_description:"File: raw for a file for each secret, dotenv for variables in files; keys are then FILE/VARIABLE."`
+	Argv      []string       `json:"argv,omitempty" type:"exec" jsonschema:"minItems=1" jsonschema_description:"Exec (required): command and arguments, run without a shell. {key} stands for the key."`
+	Rotate    []string       `json:"rotate,omitempty" type:"exec" jsonschema:"minItems=1" jsonschema_description:"Exec: command and arguments in a rotation, if they differ from argv."`
+	Stdin     string         `json:"stdin,omitempty" type:"exec" jsonschema:"default={secret}" jsonschema_description:"Exec: what the command reads. {secret} stands for the secret, {secret_json} for it as a JSON string, {key} for the key."`
+	Env       []string       `json:"env,omitempty" type:"exec" jsonschema_description:"Exec: names of the environment variables that the command gets. It gets no others."`
+	Timeout   time.Duration  `json:"timeout,omitempty" type:"exec" jsonschema:"default=30s" jsonschema_description:"Exec: limit of one run, from 1s to 1m."`
+	Address   string         `json:"address,omitempty" type:"vault" jsonschema_description:"Vault (required): the server's address, https, or http on this machine, without a path."`
+	Namespace string         `json:"namespace,omitempty" type:"vault" jsonschema_description:"Vault: the namespace, if not the root."`
+	Mount     string         `json:"mount,omitempty" type:"vault" jsonschema:"default=secret" jsonschema_description:"Vault: where the KV version 2 engine is mounted."`
+	Prefix    string         `json:"prefix,omitempty" type:"vault" jsonschema_description:"Vault: what stands before each key in the engine."`
+	Field     string         `json:"field,omitempty" type:"vault" jsonschema:"default=value" jsonschema_description:"Vault: the field of an entry that holds the secret."`
+	Token     auth.Reference `json:"token,omitzero" type:"vault" jsonschema_description:"Vault (required): where the token is kept. No secret stands in this file."`
+	CAFile    string         `json:"ca_file,omitempty" type:"vault" jsonschema_description:"Vault: PEM file of the certificates to trust there, if not the system's."`
+	Accept    Accept         `json:"accept,omitzero" jsonschema_description:"What comes in. An empty list accepts all; an exec sink must have prefixes."`
+}
+
+// Accept says what a sink accepts. It converts to sink.Accept.
+type Accept struct {
+	Prefixes    []string `json:"prefixes,omitempty" jsonschema_description:"Beginnings of keys, such as ci/."`
+	Connections []string `json:"connections,omitempty" jsonschema_description:"Connections whose secrets may come."`
+	Principals  []string `json:"principals,omitempty" jsonschema_description:"Callers who may have secrets delivered: local over stdio, bearer over HTTP."`
+}
+
+// ExecOptions returns the settings of an exec sink.
+func (s *Sink) ExecOptions() sink.ExecOptions {
+	return sink.ExecOptions{Argv: s.Argv, Rotate: s.Rotate, Stdin: s.Stdin, Env: s.Env, Timeout: s.Timeout, Accept: sink.Accept(s.Accept)}
+}
+
+// VaultOptions returns the settings of a vault sink, without its token and CA.
+func (s *Sink) VaultOptions() sink.VaultOptions {
+	return sink.VaultOptions{
+		Address: s.Address, Namespace: s.Namespace, Mount: s.Mount, Prefix: s.Prefix, Field: s.Field, Accept: sink.Accept(s.Accept),
+	}
 }
 
 // Log says what is logged to standard error, and how.

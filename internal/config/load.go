@@ -166,7 +166,7 @@ func (l *loader) findStateDir() {
 func (l *loader) fillIn() {
 	c := &l.config
 	if len(c.Sinks) == 0 && l.options.Stdio {
-		c.Sinks = map[string]Sink{"files": {Type: "file", Directory: filepath.Join(c.StateDir, "secrets")}}
+		c.Sinks = map[string]Sink{"files": {Type: FileSink, Directory: filepath.Join(c.StateDir, "secrets")}}
 	}
 	if len(c.Sinks) == 1 {
 		for name := range c.Sinks {

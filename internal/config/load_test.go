@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -342,6 +343,7 @@ func TestEveryProblemAtOnce(t *testing.T) {
 		`connections.mail3.allow: is empty`,
 		`connections.mail3.protect.ids[0]: is empty`,
 		`connections.mail3.protect.owners[0]: is a number`,
+		`connections.mail3.protect.owners: protects nothing`,
 		`connections.mail3.protect.name: is not known here; did you mean "names"?`,
 		`connections.mail4.account_id: is not a whole number`,
 		`connections.mail4.credential: is null`,
@@ -350,7 +352,6 @@ func TestEveryProblemAtOnce(t *testing.T) {
 		`sinks.files.type: is "flie"; did you mean "file"?`,
 		`sinks.files.directory: is not an absolute path`,
 		`sinks.empty.type: is missing`,
-		`sinks.empty.directory: is missing`,
 		`sinks["a b"]: is not a sink's name`,
 		`rate_reserve: is out of range; valid: 0 to 0.9`,
 		`ca_file: is not an absolute path`,
@@ -366,6 +367,113 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	}
 	if !strings.Contains(text, "54 problems") || !strings.HasSuffix(text, "\n  and 4 more") || strings.Count(text, "\n") != 51 {
 		t.Errorf("the error does not stop at 50 problems:\n%s", text)
+	}
+}
+
+func TestEveryProblemOfSinks(t *testing.T) {
+	t.Parallel()
+	_, err := loadText(t, `{
+		"connections": {"ld": {"provider": "launchdarkly", "credential": {"env": "A"}}},
+		"sinks": {
+			"dir": {"type": "file", "format": "dotnev", "argv": ["x"], "token": {"env": "A"}, "timeout": "30s"},
+			"ring": {"type": "keyring", "directory": "/x", "accept": {"prefixes": ["", "ci/", "ci/*"], "connections": ["ld", "LD", "mt"], "principals": [""], "keys": []}},
+			"cmd": {"type": "exec", "format": "raw", "rotate": ["./tool", "{key}"], "stdin": "{key}", "env": ["HOME", "A=canary"], "timeout": "61s"},
+			"leak": {"type": "exec", "argv": ["tool", "{key}", "{secret}"], "env": "HOME", "timeout": 5, "accept": {"prefixes": ["ci/"]}},
+			"kv": {"type": "vault", "address": "http://vault.example", "namespace": "a b", "mount": "../sys", "prefix": "a?b", "ca_file": "ca.pem", "stdin": ""},
+			"kv2": {"type": "vault", "address": "https://u:canary@vault.example", "token": "canary", "accept": []},
+			"old": {"type": "exce", "directory": "here", "timeout": "9h"}
+		}
+	}`)
+	wantProblems(
+		t, err,
+		`sinks.dir.format: is "dotnev"; did you mean "dotenv"?; valid: raw, dotenv`,
+		`sinks.dir.argv: belongs to exec sinks only; valid at file: type, directory, format, accept`,
+		`sinks.dir.token: belongs to vault sinks only`,
+		`sinks.dir.timeout: belongs to exec sinks only`,
+		`sinks.dir.directory: is missing`,
+		`sinks.ring.directory: belongs to file sinks only; valid at keyring: type, accept`,
+		`sinks.ring.accept.prefixes[0]: no key can begin so`,
+		`sinks.ring.accept.prefixes[2]: no key can begin so`,
+		`sinks.ring.accept.connections[1]: is "LD", which is not configured; did you mean "ld"?; valid: ld`,
+		`sinks.ring.accept.connections[2]: is "mt", which is not configured`,
+		`sinks.ring.accept.principals: holds an empty name`,
+		`sinks.ring.accept.keys: is not known here; valid: prefixes, connections, principals`,
+		`sinks.cmd.format: belongs to file sinks only; valid at exec: type, argv, rotate, stdin, env, timeout, accept`,
+		`sinks.cmd.argv: there is no command`,
+		`sinks.cmd.rotate: the command is a relative path`,
+		`sinks.cmd.stdin: the standard input must hold {secret}`,
+		`sinks.cmd.env[1]: env lists the names`,
+		`sinks.cmd.timeout: is out of range; valid: 1s to 1m`,
+		`sinks.cmd.accept.prefixes: an exec sink must say`,
+		`sinks.leak.argv: an argument holds {secret}`,
+		`sinks.leak.env: is a text; valid: a list`,
+		`sinks.leak.timeout: is not a duration`,
+		`sinks.kv.address: the address must begin with https://`,
+		`sinks.kv.namespace: the namespace is not valid`,
+		`sinks.kv.mount: the mount is not valid`,
+		`sinks.kv.prefix: the prefix is not valid`,
+		`sinks.kv.ca_file: is not an absolute path`,
+		`sinks.kv.token: is missing; valid: {"env": NAME}`,
+		`sinks.kv.stdin: belongs to exec sinks only; valid at vault: type, address, namespace, mount, prefix, field, token, ca_file, accept`,
+		`sinks.kv2.address: the address is not valid`,
+		`sinks.kv2.token: is a text; valid: no secret stands in this file`,
+		`sinks.kv2.accept: is a list; valid: an object`,
+		`sinks.old.type: is "exce"; did you mean "exec"?; valid: file, keyring, exec, vault`,
+		`sinks.old.directory: is not an absolute path`,
+	)
+	if strings.Contains(err.Error(), "canary") {
+		t.Errorf("the error quotes a credential:\n%v", err)
+	}
+}
+
+func TestSinks(t *testing.T) {
+	t.Parallel()
+	env := userWith(t, map[string]string{"c.json": `{
+		"connections": {"ld": {"provider": "launchdarkly", "credential": {"env": "A"}}},
+		"sinks": {
+			"env": {"type": "file", "format": "dotenv", "directory": "~/env", "accept": {"prefixes": ["ci/"], "connections": ["ld"], "principals": ["local"]}},
+			"desktop": {"type": "keyring"},
+			"cmd": {"type": "exec", "argv": ["put", "{key}"], "rotate": ["set", "{key}"], "stdin": "{secret_json}", "env": ["HOME"], "timeout": "5s", "accept": {"prefixes": ["ci/"]}},
+			"kv": {"type": "vault", "address": "http://localhost:8200", "namespace": "n", "mount": "m", "prefix": "p", "field": "f", "token": {"env": "T"}, "ca_file": "~/ca.pem"}
+		}
+	}`})
+	c := mustLoad(t, config.Options{ConfigFile: "~/c.json", Getenv: env.get, Stdio: true})
+	want := map[string]config.Sink{
+		"env": {
+			Type: "file", Format: "dotenv", Directory: filepath.Join(env["HOME"], "env"),
+			Accept: config.Accept{Prefixes: []string{"ci/"}, Connections: []string{"ld"}, Principals: []string{"local"}},
+		},
+		"desktop": {Type: "keyring"},
+		"cmd": {
+			Type: "exec", Argv: []string{"put", "{key}"}, Rotate: []string{"set", "{key}"}, Stdin: "{secret_json}", Env: []string{"HOME"},
+			Timeout: 5 * time.Second, Accept: config.Accept{Prefixes: []string{"ci/"}},
+		},
+		"kv": {
+			Type: "vault", Address: "http://localhost:8200", Namespace: "n", Mount: "m", Prefix: "p", Field: "f",
+			Token: auth.Reference{Env: "T"}, CAFile: filepath.Join(env["HOME"], "ca.pem"),
+		},
+	}
+	if diff := cmp.Diff(want, c.Sinks); diff != "" {
+		t.Errorf("sinks (-want +got):\n%s", diff)
+	}
+}
+
+// Every configuration in the document is one that can be loaded.
+func TestDocumentedSinks(t *testing.T) {
+	t.Parallel()
+	document, err := os.ReadFile("../../docs/sinks.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```json\n\\{(.*?)\n\\}\n```").FindAllSubmatch(document, -1)
+	for _, block := range blocks {
+		_, err := loadText(t, `{"connections": {"acme-launchdarkly": {"provider": "launchdarkly", "credential": {"env": "A"}}},`+string(block[1])+`}`)
+		if err != nil {
+			t.Errorf("%v:\n%s", err, block[0])
+		}
+	}
+	if all := strings.Count(string(document), "```json"); len(blocks) != all || all == 0 {
+		t.Errorf("%d of %d blocks were loaded", len(blocks), all)
 	}
 }
 
@@ -537,6 +645,8 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(issueExample))
 	f.Add([]byte(`{"connections": {"a": {"provider": "mailtrap", "account_id": 1e400, "credential": {"env": "\u0000"}}}}`))
 	f.Add([]byte(`{"sinks": {"": {"type": 1}, "": null}, "timeout": "1e", "rate_reserve": -0, "log": [[[]]]}`))
+	f.Add([]byte(`{"sinks": {"a": {"type": "exec", "argv": ["t", "{key}"], "rotate": [""], "stdin": "{secret}", "env": ["\u0000"], "timeout": "1s", "accept": {"prefixes": ["\u001b/"], "connections": ["\n"]}}}}`))
+	f.Add([]byte(`{"sinks": {"a": {"type": "vault", "address": "https://v\u007f", "namespace": "\n", "mount": "a//b", "prefix": "%2e", "token": {"exec": ["t"]}, "ca_file": "~"}, "b": {"type": "file", "format": "dotenv", "directory": "/"}}}`))
 	f.Add([]byte(strings.Repeat(`[`, 10_001)))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {

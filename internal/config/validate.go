@@ -9,14 +9,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
 )
 
 const (
 	maxName     = 63
 	maxPageSize = 1000
+	// maxSinkTimeout leaves the vendor its share of the time that a change has.
+	maxSinkTimeout = time.Minute
 
 	validName      = "lower-case letters, digits, - and _, a letter or digit first, at most 63, for example acme-mailtrap"
 	validAccountID = "the account's number, at least 1"
@@ -34,9 +38,9 @@ func (l *loader) check() {
 		c.Connections[name] = connection
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
-		sink := c.Sinks[name]
-		l.checkSink(below("sinks", name), name, &sink)
-		c.Sinks[name] = sink
+		settings := c.Sinks[name]
+		l.checkSink(below("sinks", name), name, &settings)
+		c.Sinks[name] = settings
 	}
 	if c.RateReserve < 0 || c.RateReserve > 0.9 {
 		ps.add("rate_reserve", "is out of range; valid: 0 to 0.9")
@@ -62,7 +66,7 @@ func (l *loader) checkConnection(place, name string, c *Connection) {
 	if c.Provider == "" {
 		ps.add(place+".provider", "is missing; valid: %s, %s, %s", Atlassian, LaunchDarkly, Mailtrap)
 	} else if checkOneOf(ps, place+".provider", c.Provider, []string{Atlassian, LaunchDarkly, Mailtrap}) {
-		l.checkMembers(place, c.Provider)
+		l.checkMembers(place, reflect.TypeFor[Connection](), "provider", c.Provider, "connections")
 	}
 	l.checkCredentials(place, c)
 	if c.BaseURL != "" {
@@ -84,16 +88,15 @@ func (l *loader) checkConnection(place, name string, c *Connection) {
 	l.checkPolicy(place, c)
 }
 
-// checkMembers refuses members of another provider, also where they hold nothing: whoever wrote
-// them expects an effect.
-func (l *loader) checkMembers(place, provider string) {
-	t := reflect.TypeFor[Connection]()
+// checkMembers refuses members that, by their tag, belong to others than kind, also where they hold
+// nothing: whoever wrote them expects an effect.
+func (l *loader) checkMembers(place string, t reflect.Type, tag, kind, what string) {
 	var valid, foreign []string
 	owners := map[string]string{}
 	f := fieldsOf(t)
 	for _, name := range f.names {
-		belongs := t.Field(f.index[name]).Tag.Get("provider")
-		if belongs == "" || slices.Contains(strings.Split(belongs, ","), provider) {
+		belongs := t.Field(f.index[name]).Tag.Get(tag)
+		if belongs == "" || slices.Contains(strings.Split(belongs, ","), kind) {
 			valid = append(valid, name)
 		} else if l.present[place+"."+name] {
 			foreign = append(foreign, name)
@@ -101,21 +104,26 @@ func (l *loader) checkMembers(place, provider string) {
 		}
 	}
 	for _, name := range foreign {
-		l.problems.add(place+"."+name, "belongs to %s connections only; valid at %s: %s", owners[name], provider, strings.Join(valid, ", "))
+		l.problems.add(place+"."+name, "belongs to %s %s only; valid at %s: %s", owners[name], what, kind, strings.Join(valid, ", "))
 	}
 }
 
 func (l *loader) checkCredentials(place string, c *Connection) {
-	if !l.present[place+".credential"] {
-		l.problems.add(place+".credential", `is missing; valid: {"env": NAME}, {"file": PATH}, {"exec": [ARGV]} or {"keyring": NAME}`)
-	} else if err := c.Credential.Validate(); err != nil {
-		l.problems.add(place+".credential", "%v", err)
-	}
+	l.checkReference(place+".credential", c.Credential)
 	if !l.present[place+".user_management_credential"] {
 		return
 	}
 	if err := c.UserManagementCredential.Validate(); err != nil {
 		l.problems.add(place+".user_management_credential", "%v", err)
+	}
+}
+
+// checkReference judges the place of a credential that is required.
+func (l *loader) checkReference(place string, r auth.Reference) {
+	if !l.present[place] {
+		l.problems.add(place, `is missing; valid: {"env": NAME}, {"file": PATH}, {"exec": [ARGV]} or {"keyring": NAME}`)
+	} else if err := r.Validate(); err != nil {
+		l.problems.add(place, "%v", err)
 	}
 }
 
@@ -136,8 +144,8 @@ func (l *loader) checkAccount(place string, c *Connection) {
 	}
 }
 
-func (l *loader) checkSinkOf(place, sink string) {
-	if _, ok := l.config.Sinks[sink]; ok {
+func (l *loader) checkSinkOf(place, name string) {
+	if _, ok := l.config.Sinks[name]; ok {
 		return
 	}
 	names := slices.Sorted(maps.Keys(l.config.Sinks))
@@ -145,7 +153,7 @@ func (l *loader) checkSinkOf(place, sink string) {
 		l.problems.add(place, `names a sink, and none is configured; add it under "sinks"`)
 		return
 	}
-	l.problems.add(place, "is %s, which is not configured%s; valid: %s", quote(sink), suggestion(sink, names), strings.Join(names, ", "))
+	l.problems.add(place, "is %s, which is not configured%s; valid: %s", quote(name), suggestion(name, names), strings.Join(names, ", "))
 }
 
 func (l *loader) checkPolicy(place string, c *Connection) {
@@ -162,6 +170,9 @@ func (l *loader) checkPolicy(place string, c *Connection) {
 	}
 	l.checkTexts(place+".protect.ids", c.Protect.IDs)
 	l.checkTexts(place+".protect.owners", c.Protect.Owners)
+	if c.Provider == Mailtrap && len(c.Protect.Owners) > 0 {
+		ps.add(place+".protect.owners", "protects nothing, since Mailtrap does not tell who owns a token; use ids or names")
+	}
 	l.checkTexts(place+".protect.names", c.Protect.Names)
 	if n := c.Limits.TargetsPerPreview; n < 1 || n > policy.MaxTargets {
 		ps.add(place+".limits.targets_per_preview", "is out of range; valid: 1 to %d", policy.MaxTargets)
@@ -184,16 +195,53 @@ func (l *loader) checkSink(place, name string, s *Sink) {
 	if !isName(name) {
 		l.problems.add(place, "is not a sink's name; valid: %s", validName)
 	}
+	types := []string{FileSink, KeyringSink, ExecSink, VaultSink}
 	if s.Type == "" {
-		l.problems.add(place+".type", "is missing; valid: file")
-	} else {
-		checkOneOf(&l.problems, place+".type", s.Type, []string{"file"})
+		l.problems.add(place+".type", "is missing; valid: %s", strings.Join(types, ", "))
+	} else if checkOneOf(&l.problems, place+".type", s.Type, types) {
+		l.checkMembers(place, reflect.TypeFor[Sink](), "type", s.Type, "sinks")
 	}
-	if s.Directory == "" {
-		l.problems.add(place+".directory", "is missing; valid: an absolute path, or one that begins with ~/")
-		return
+	if s.Directory != "" {
+		s.Directory = l.checkPath(place+".directory", s.Directory)
 	}
-	s.Directory = l.checkPath(place+".directory", s.Directory)
+	if s.Format != "" {
+		checkOneOf(&l.problems, place+".format", s.Format, []string{"raw", Dotenv})
+	}
+	if s.CAFile != "" {
+		s.CAFile = l.checkPath(place+".ca_file", s.CAFile)
+	}
+	switch s.Type {
+	case FileSink:
+		if s.Directory == "" {
+			l.problems.add(place+".directory", "is missing; valid: an absolute path, or one that begins with ~/")
+		}
+	case ExecSink:
+		if l.present[place+".timeout"] && (s.Timeout < time.Second || s.Timeout > maxSinkTimeout) {
+			l.problems.add(place+".timeout", "is out of range; valid: 1s to 1m")
+		}
+		l.addFaults(place, s.ExecOptions().Faults())
+	case VaultSink:
+		l.checkReference(place+".token", s.Token)
+		l.addFaults(place, s.VaultOptions().Faults())
+	}
+	l.checkAccept(place, s.Accept)
+}
+
+func (l *loader) checkAccept(place string, a Accept) {
+	l.addFaults(place, sink.Accept(a).Faults())
+	connections := slices.Sorted(maps.Keys(l.config.Connections))
+	for i, name := range a.Connections {
+		if name != "" && !slices.Contains(connections, name) {
+			l.problems.add(element(place+".accept.connections", i), "is %s, which is not configured%s; valid: %s", quote(name), suggestion(name, connections), strings.Join(connections, ", "))
+		}
+	}
+}
+
+// addFaults reports what the sink itself finds wrong.
+func (l *loader) addFaults(place string, faults []sink.Fault) {
+	for _, f := range faults {
+		l.problems.add(place+"."+f.Setting, "%v", f.Err)
+	}
 }
 
 // checkPath returns the absolute path of one in the file.

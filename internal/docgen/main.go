@@ -44,9 +44,9 @@ func update(path string) error {
 
 func table() string {
 	var b strings.Builder
-	b.WriteString("| tool | class | confirm code | what it does |\n| --- | --- | --- | --- |\n")
+	b.WriteString("| tool | class | confirm code | what it does | what the vendor's credential needs |\n| --- | --- | --- | --- | --- |\n")
 	for _, t := range tools.All() {
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", t.Name, t.Class, confirmation(t), t.Description)
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", t.Name, t.Class, confirmation(t), t.Description, t.Needs)
 	}
 	return b.String()
 }

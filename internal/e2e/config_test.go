@@ -28,8 +28,10 @@ func TestBadConfiguration(t *testing.T) {
 		}`)}, []string{"conections", "connections.a.provider", "connections.l.credential", "connections.l.page_size", "connections.m.sink", "log.level", "bad.json"}},
 		"not JSON": {v.bareEnv(), []string{"--config", v.write(t, "broken.json", `{"connections": `)}, []string{"broken.json"}},
 		"missing":  {v.bareEnv(), []string{"--config", filepath.Join(v.home, "none.json")}, []string{"--config", "none.json"}},
-		"environment": {append(v.bareEnv(), "ATLASSIAN_ADMIN_TOKEN=x", "MAILTRAP_ACCOUNT_ID=none", "TOKENREEVE_LOG_LEVEL=loud", "TOKENREEVE_READ_ONLY=perhaps"), nil,
-			[]string{"ATLASSIAN_ORG_ID", "MAILTRAP_API_TOKEN", "MAILTRAP_ACCOUNT_ID", "TOKENREEVE_LOG_LEVEL", "TOKENREEVE_READ_ONLY"}},
+		"environment": {
+			append(v.bareEnv(), "ATLASSIAN_ADMIN_TOKEN=x", "MAILTRAP_ACCOUNT_ID=none", "TOKENREEVE_LOG_LEVEL=loud", "TOKENREEVE_READ_ONLY=perhaps"), nil,
+			[]string{"ATLASSIAN_ORG_ID", "MAILTRAP_API_TOKEN", "MAILTRAP_ACCOUNT_ID", "TOKENREEVE_LOG_LEVEL", "TOKENREEVE_READ_ONLY"},
+		},
 		"flags": {v.env(), []string{"--log-level", "loud", "--log-format", "xml"}, []string{"--log-level", "--log-format"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,7 +136,7 @@ func TestNothingConfigured(t *testing.T) {
 		}
 	}
 	p.call(t, 3, "list_tokens", nil)
-	if got := p.answer(t, 3).Error; got == nil || !strings.Contains(got.Message, "list_connections") {
+	if got := p.answer(t, 3).Result; !got.IsError || !strings.Contains(fmt.Sprint(got.Content), "list_connections") {
 		t.Errorf("list_tokens: %+v", got)
 	}
 }

@@ -42,42 +42,43 @@ const (
 	modern = mcp.ProtocolVersion20260728
 )
 
-// built is the binary, made once.
-var built struct {
-	once sync.Once
-	dir  string
-	err  error
-}
+// buildDir holds the binary.
+var buildDir string
 
 func TestMain(m *testing.M) {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "tokenreeve-e2e-"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
-	_ = os.RemoveAll(built.dir)
+	_ = os.RemoveAll(buildDir)
 	os.Exit(code)
 }
 
-// binary builds tokenreeve with the race detector, where there is a C compiler
+// build makes the binary once, with the race detector where there is a C compiler
 // for it. The build cache makes this cheap.
+var build = sync.OnceValues(func() (string, error) {
+	if _, err := os.ReadFile("../../main.go"); err != nil { // the cached result of the tests depends on it, too
+		return "", err
+	}
+	path := filepath.Join(buildDir, "tokenreeve")
+	args := []string{"build", "-buildvcs=false", "-o", path, "-ldflags", "-X main.version=v1.2.3-test"}
+	if cgo, err := exec.Command("go", "env", "CGO_ENABLED").Output(); err == nil && strings.TrimSpace(string(cgo)) == "1" {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, "github.com/tokenreeve/tokenreeve")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, nil
+})
+
 func binary(t *testing.T) string {
 	t.Helper()
-	built.once.Do(func() {
-		if _, built.err = os.ReadFile("../../main.go"); built.err != nil { // the cached result depends on it, too
-			return
-		}
-		if built.dir, built.err = os.MkdirTemp("", "tokenreeve-e2e-"); built.err != nil {
-			return
-		}
-		args := []string{"build", "-o", built.dir, "-ldflags", "-X main.version=v1.2.3-test"}
-		if cgo, err := exec.Command("go", "env", "CGO_ENABLED").Output(); err == nil && strings.TrimSpace(string(cgo)) == "1" {
-			args = append(args, "-race")
-		}
-		if out, err := exec.Command("go", append(args, "github.com/tokenreeve/tokenreeve")...).CombinedOutput(); err != nil {
-			built.err = fmt.Errorf("%w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatalf("build: %v", built.err)
+	path, err := build()
+	if err != nil {
+		t.Fatalf("build: %v", err)
 	}
-	return filepath.Join(built.dir, "tokenreeve")
+	return path
 }
 
 // vendors are the simulated vendors behind one binary, and its home.
@@ -478,15 +479,54 @@ func (p *process) confirmed(t *testing.T, id, tool string, arguments map[string]
 func stdioClient(t *testing.T, version string, env []string, args ...string) (*client.Client, *transcript) {
 	t.Helper()
 	stderr := newTranscript()
-	command := func(_ context.Context, name string, env, args []string) (*exec.Cmd, error) {
-		cmd := exec.Command(name, args...)
-		cmd.Env, cmd.Stderr, cmd.Dir = env, stderr, t.TempDir()
-		return cmd, nil
-	}
-	c, err := client.NewStdioMCPClientWithOptions(binary(t), env, args, transport.WithCommandFunc(command))
+	c, err := client.NewStdioMCPClientWithOptions(binary(t), env, args, transport.WithCommandFunc(commandFor(t, stderr)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	use(t, c, version, stderr)
+	return c, stderr
+}
+
+// askingClient is a client over stdio that can ask its user; answer stands for
+// that user.
+func askingClient(t *testing.T, version string, answer func(question string) string, env []string, args ...string) *client.Client {
+	t.Helper()
+	stderr := newTranscript()
+	over := transport.NewStdioWithOptions(binary(t), env, args, transport.WithCommandFunc(commandFor(t, stderr)))
+	if err := over.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c := client.NewClient(over, client.WithElicitationHandler(user(answer)))
+	if err := c.Start(t.Context()); err != nil { // this time for the questions
+		t.Fatal(err)
+	}
+	use(t, c, version, stderr)
+	return c
+}
+
+// user fills in the form of a question.
+type user func(question string) string
+
+// Elicit implements client.ElicitationHandler.
+func (u user) Elicit(_ context.Context, request mcp.ElicitationRequest) (*mcp.ElicitationResult, error) {
+	return &mcp.ElicitationResult{ElicitationResponse: mcp.ElicitationResponse{
+		Action: mcp.ElicitationResponseActionAccept, Content: map[string]any{"phrase": u(request.Params.Message)},
+	}}, nil
+}
+
+func commandFor(t *testing.T, stderr io.Writer) transport.CommandFunc {
+	t.Helper()
+	dir := t.TempDir()
+	return func(_ context.Context, name string, env, args []string) (*exec.Cmd, error) {
+		cmd := exec.Command(name, args...)
+		cmd.Env, cmd.Stderr, cmd.Dir = env, stderr, dir
+		return cmd, nil
+	}
+}
+
+// use initializes a client and closes it at the test's end.
+func use(t *testing.T, c *client.Client, version string, stderr *transcript) {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Errorf("the server did not end well: %v\n%s", err, stderr)
@@ -494,7 +534,6 @@ func stdioClient(t *testing.T, version string, env []string, args ...string) (*c
 		noRace(t, stderr)
 	})
 	initialize(t, c, version)
-	return c, stderr
 }
 
 func initialize(t *testing.T, c *client.Client, version string) *mcp.InitializeResult {

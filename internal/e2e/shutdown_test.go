@@ -248,3 +248,30 @@ func TestCancelledChange(t *testing.T) {
 		t.Errorf("delivered secrets (-want +got):\n%s", diff)
 	}
 }
+
+// An open question to the user does not keep a server alive that is told to end.
+func TestShutdownWithAnOpenQuestion(t *testing.T) {
+	t.Parallel()
+	for name, ending := range endings() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVendors(t)
+			p := start(t, v.bareEnv(), "--config", v.organization(t), "--log-level", "debug")
+			p.request(t, "init", "initialize", map[string]any{
+				"protocolVersion": legacy, "capabilities": map[string]any{"elicitation": map[string]any{}},
+				"clientInfo": map[string]any{"name": "test", "version": "0"},
+			})
+			p.answer(t, "init")
+			p.confirmed(t, "all", "bulk_revoke_tokens", map[string]any{"connection": "org", "everything": true, "reason": "test"})
+			p.out.awaitText(t, "elicitation/create")
+			p.end(t, ending)
+			p.exit(t, 0)
+			if got := p.answer(t, "all").Result; !got.IsError {
+				t.Errorf("the revocation: %+v", got)
+			}
+			if n := v.sent("POST") + v.sent("DELETE"); n != 0 {
+				t.Errorf("%d changes were sent", n)
+			}
+		})
+	}
+}

@@ -1,8 +1,10 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,7 +142,7 @@ func (v *vendors) checkAfterEveryTool(t *testing.T, revoked string, launchDarkly
 func TestStdioProtocol(t *testing.T) {
 	t.Parallel()
 	v := newVendors(t)
-	p := serve(t, v.env())
+	p := serve(t, v.env(), "serve", "--log-format", "json")
 	for name, test := range map[string]struct {
 		line string
 		id   any
@@ -148,7 +150,6 @@ func TestStdioProtocol(t *testing.T) {
 	}{
 		"malformed":      {`{"jsonrpc":"2.0","id":1`, nil, "Parse error"},
 		"unknown method": {`{"jsonrpc":"2.0","id":"m","method":"no/such"}`, "m", "no/such"},
-		"unknown tool":   {`{"jsonrpc":"2.0","id":"t","method":"tools/call","params":{"name":"revoke_tokens"}}`, "t", "did you mean revoke_token?"},
 		"5 MB":           {`{"jsonrpc":"2.0","id":"l","method":"ping","params":{"x":"` + strings.Repeat("y", 5<<20) + `"}}`, nil, "longer than 4 MiB"},
 	} {
 		p.send(t, "\n \r\n"+test.line)
@@ -157,6 +158,10 @@ func TestStdioProtocol(t *testing.T) {
 				return m.Error != nil && m.ID == test.id && strings.Contains(m.Error.Message, test.want)
 			})
 		})
+	}
+	p.call(t, "t", "revoke_tokens", nil)
+	if got := p.answer(t, "t").Result; !got.IsError || !strings.Contains(fmt.Sprint(got.Content), "did you mean revoke_token?") {
+		t.Errorf("unknown tool: %+v", got)
 	}
 	p.call(t, 2, "list_tokens", map[string]any{"connection": "mailtrap"})
 	if got := p.answer(t, 2).Result; got.IsError || got.StructuredContent["tokens"] == nil {
@@ -173,8 +178,18 @@ func TestStdioProtocol(t *testing.T) {
 	if got := p.answer(t, "last").Result.Tools; len(got) != len(allTools()) {
 		t.Errorf("the last line was answered with %d tools", len(got))
 	}
-	if !strings.Contains(p.err.String(), "tool=list_tokens") {
-		t.Errorf("stderr has no log line of the call:\n%s", p.err)
+	logged := 0
+	for line := range strings.Lines(p.err.String()) {
+		var entry struct{ Msg, Tool string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("a log line that is no JSON: %s", line)
+		}
+		if entry.Msg == "call" && entry.Tool == "list_tokens" {
+			logged++
+		}
+	}
+	if logged != 1 {
+		t.Errorf("%d log lines of the call:\n%s", logged, p.err)
 	}
 }
 
@@ -256,6 +271,56 @@ func TestProgress(t *testing.T) {
 	for _, m := range all {
 		if m.Method != "" && m.Params["progressToken"] != "mine" {
 			t.Errorf("progress of something else: %+v", m)
+		}
+	}
+}
+
+// organization configures Atlassian with its org-wide revocation.
+func (v *vendors) organization(t *testing.T) string {
+	t.Helper()
+	return v.config(t, map[string]any{"connections": map[string]any{"org": map[string]any{
+		"provider": "atlassian", "base_url": v.access.Atlassian.BaseURL, "org_id": v.access.Atlassian.OrgID,
+		"credential": v.credentialFile(t, "org", v.access.Atlassian.Credential), "org_wide_revoke": true,
+	}}})
+}
+
+// The org-wide revocation asks the client's user, in both eras of the protocol,
+// and acts on the typed count only.
+func TestQuestionToTheUser(t *testing.T) {
+	t.Parallel()
+	count := regexp.MustCompile(`ALL (\d+) API tokens`)
+	for _, version := range []string{legacy, modern} {
+		for name, agrees := range map[string]bool{"types the count": true, "types yes": false} {
+			t.Run(version+" "+name, func(t *testing.T) {
+				t.Parallel()
+				v := newVendors(t)
+				asked := make(chan string, 10)
+				answer := func(question string) string {
+					asked <- question
+					if found := count.FindStringSubmatch(question); agrees && found != nil {
+						return found[1]
+					}
+					return "yes"
+				}
+				c := askingClient(t, version, answer, v.bareEnv(), "--config", v.organization(t))
+				arguments := map[string]any{"connection": "org", "everything": true, "reason": "test"}
+				preview, text := callTool(t, c, "bulk_revoke_tokens", arguments)
+				if preview["confirm"] == nil || len(asked) != 0 {
+					t.Fatalf("asked %d times before the code was given: %s", len(asked), text)
+				}
+				arguments["confirm"] = preview["confirm"]
+				got, text := callTool(t, c, "bulk_revoke_tokens", arguments)
+				if len(asked) != 1 {
+					t.Errorf("asked %d times", len(asked))
+				}
+				if agrees != (got["status"] == "revoked") || !agrees && !strings.Contains(text, "not_approved") {
+					t.Errorf("answer: %s", text)
+				}
+				left := len(slices.DeleteFunc(v.AtlassianTokens(), func(t sandbox.AtlassianToken) bool { return t.ServiceAccount || t.Unmanaged }))
+				if agrees != (left == 0) {
+					t.Errorf("%d tokens are left", left)
+				}
+			})
 		}
 	}
 }

@@ -358,13 +358,13 @@ func newLaunchDarkly(env *environment, opts LaunchDarklyOptions, company *compan
 		l.memberOf[m.id] = m
 	}
 	l.roles = []LaunchDarklyRole{
-		{ID: objectID(r, now-700*day), Key: "release-manager", Name: "Release manager", Policy: []Statement{
+		{ID: objectID(r, idEpoch-700*day), Key: "release-manager", Name: "Release manager", Policy: []Statement{
 			{Effect: "allow", Resources: []string{"proj/*:env/production:flag/*"}, Actions: []string{"updateOn", "updateTargets"}},
 		}},
-		{ID: objectID(r, now-500*day), Key: "token-admin", Name: "Token admin", Policy: []Statement{
+		{ID: objectID(r, idEpoch-500*day), Key: "token-admin", Name: "Token admin", Policy: []Statement{
 			{Effect: "allow", Resources: []string{"member/*:token/*", "service-token/*"}, Actions: []string{"*"}},
 		}},
-		{ID: objectID(r, now-90*day), Key: "auditor", Name: "Auditor", Policy: []Statement{
+		{ID: objectID(r, idEpoch-90*day), Key: "auditor", Name: "Auditor", Policy: []Statement{
 			{Effect: "allow", Resources: []string{"proj/*"}, Actions: []string{"viewProject"}},
 		}},
 	}
@@ -376,7 +376,7 @@ func newLaunchDarkly(env *environment, opts LaunchDarklyOptions, company *compan
 	seeded = append(seeded, credentials...)
 	slices.SortStableFunc(seeded, func(x, y *ldToken) int { return cmp.Compare(x.created, y.created) })
 	for _, t := range seeded {
-		t.id = objectID(r, t.created)
+		t.id = objectID(r, idEpoch-(now-t.created))
 		l.insert(t)
 	}
 	l.setAccess(credentials)

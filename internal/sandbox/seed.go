@@ -65,6 +65,10 @@ func randomUUID(r *rand.Rand) string {
 	return b.uuid()
 }
 
+// idEpoch stands for the moment of New in the ids of generated records: the same
+// seed makes the same ids whenever it runs.
+const idEpoch = 1_767_225_600_000
+
 // objectID is 24 hex digits that begin with the creation time, as LaunchDarkly's are.
 func objectID(r *rand.Rand, created int64) string {
 	return fmt.Sprintf("%08x%016x", uint32(created/1000), r.Uint64()) //nolint:gosec // seconds fit until 2106

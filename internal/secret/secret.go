@@ -122,9 +122,9 @@ func (s *Secret) UnmarshalJSON(data []byte) error {
 	if !utf8.Valid(data) {
 		return errors.New("secret: the JSON value is not valid UTF-8; expected a JSON string: check the vendor's answer")
 	}
-	var value string
-	if err := json.Unmarshal(data, &value); err != nil {
-		// Not wrapped: the cause may quote what it could not decode.
+	value, ok := unescaped(data)
+	if !ok && json.Unmarshal(data, &value) != nil {
+		// The cause is not wrapped: it may quote what it could not decode.
 		return errors.New("secret: the JSON value is not a string; expected a JSON string or null: check the vendor's answer")
 	}
 	if value == Redacted {
@@ -132,4 +132,18 @@ func (s *Secret) UnmarshalJSON(data []byte) error {
 	}
 	*s = New(value)
 	return nil
+}
+
+// unescaped returns the content of a JSON string that holds no escapes, as all do in a long listing.
+func unescaped(data []byte) (string, bool) {
+	last := len(data) - 1
+	if last < 1 || data[0] != '"' || data[last] != '"' {
+		return "", false
+	}
+	for _, b := range data[1:last] {
+		if b < ' ' || b == '"' || b == '\\' {
+			return "", false
+		}
+	}
+	return string(data[1:last]), true
 }

@@ -4,8 +4,7 @@ package server
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -32,7 +31,9 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	hooks := &mcpserver.Hooks{}
 	hooks.AddOnRegisterSession(sessions.register)
 	hooks.AddOnUnregisterSession(sessions.unregister)
-	hooks.AddOnRequestInitialization(knownTool(tools.Offered(env)))
+	offered := tools.Offered(env)
+	hooks.AddBeforeCallTool(answerUnknown(offered))
+	hooks.AddAfterListTools(hideUnknown)
 	s := mcpserver.NewMCPServer("tokenreeve", version,
 		mcpserver.WithTitle("tokenreeve"),
 		mcpserver.WithToolCapabilities(false),
@@ -42,34 +43,36 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	if err := tools.Register(s, env); err != nil {
 		return nil, err
 	}
+	s.AddTool(mcp.NewTool(unknownTool), refuseUnknown(offered, env.Log))
 	return s, nil
 }
 
-// knownTool refuses a call of a tool that is not offered. The library's own
-// answer names neither the right tool nor the reason.
-func knownTool(offered []tools.Tool) mcpserver.OnRequestInitializationFunc {
-	return func(_ context.Context, _ any, message any) error {
-		raw, ok := message.(json.RawMessage)
-		if !ok {
-			return nil
-		}
-		var call struct {
-			Method string `json:"method"`
-			Params struct {
-				Name string `json:"name"`
-			} `json:"params"`
-		}
-		if json.Unmarshal(raw, &call) != nil || call.Method != string(mcp.MethodToolsCall) {
-			return nil
-		}
+// unknownTool answers calls of tools that are not offered. The library refuses
+// them with a protocol error that names neither the right tool nor the reason.
+const unknownTool = "unknown_tool"
+
+// answerUnknown sends a call of a tool that is not offered to the one that says so,
+// with its name as the argument.
+func answerUnknown(offered []tools.Tool) mcpserver.OnBeforeCallToolFunc {
+	return func(_ context.Context, _ any, call *mcp.CallToolRequest) {
 		if slices.ContainsFunc(offered, func(t tools.Tool) bool { return t.Name == call.Params.Name }) {
-			return nil
+			return
 		}
-		problem, err := json.Marshal(tools.UnknownTool(call.Params.Name, offered))
-		if err != nil {
-			return err
-		}
-		return errors.New(string(problem))
+		call.Params.Arguments = call.Params.Name
+		call.Params.RawArguments = nil
+		call.Params.Name = unknownTool
+	}
+}
+
+// hideUnknown keeps that tool out of the list.
+func hideUnknown(_ context.Context, _ any, _ *mcp.ListToolsRequest, result *mcp.ListToolsResult) {
+	result.Tools = slices.DeleteFunc(slices.Clone(result.Tools), func(t mcp.Tool) bool { return t.Name == unknownTool })
+}
+
+func refuseUnknown(offered []tools.Tool, log *slog.Logger) mcpserver.ToolHandlerFunc {
+	return func(_ context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		name, _ := call.Params.Arguments.(string)
+		return tools.ErrorResult(log, unknownTool, tools.UnknownTool(name, offered)), nil
 	}
 }
 

@@ -55,15 +55,15 @@ func TestUnknownTool(t *testing.T) {
 	} {
 		request := mcp.CallToolRequest{}
 		request.Params.Name = name
-		_, err := c.CallTool(t.Context(), request)
-		if err == nil {
-			t.Errorf("tool %q was called", name)
+		answer, err := c.CallTool(t.Context(), request)
+		if err != nil || !answer.IsError || len(answer.Content) != 1 {
+			t.Errorf("tool %q is answered by %v, %v, want a tool error", name, answer, err)
 			continue
 		}
-		_, text, _ := strings.Cut(err.Error(), "{")
+		text := answer.Content[0].(mcp.TextContent).Text
 		var problem tools.Problem
-		if json.Unmarshal([]byte("{"+text), &problem) != nil || problem.Code != "unknown_tool" || !strings.Contains(problem.Error(), want) {
-			t.Errorf("tool %q: %v, want %q", name, err, want)
+		if json.Unmarshal([]byte(text), &problem) != nil || problem.Code != "unknown_tool" || !strings.Contains(problem.Error(), want) {
+			t.Errorf("tool %q: %s, want %q", name, text, want)
 		}
 	}
 }

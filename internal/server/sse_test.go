@@ -82,6 +82,9 @@ func (s *sse) do(t *testing.T, method, path, body string, header map[string]stri
 func (s *sse) open(t *testing.T) (events *text, messages string, hangUp func()) {
 	t.Helper()
 	response := s.do(t, http.MethodGet, "/sse", "", nil)
+	if allowed := response.Header.Get("Access-Control-Allow-Origin"); allowed != "" {
+		t.Errorf("the stream allows the origin %s", allowed)
+	}
 	reader := bufio.NewReader(response.Body)
 	for {
 		line, err := reader.ReadString('\n')

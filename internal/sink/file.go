@@ -28,8 +28,8 @@ var (
 
 // File is a sink that keeps each secret in a file of its own below one directory.
 //
-// The key ci/launchdarkly is the file launchdarkly in the directory ci. A second delivery to the same
-// key does not touch the first: it makes launchdarkly.v2, a third launchdarkly.v3. The number is one
+// The key ci/launchdarkly is the file launchdarkly in the directory ci. A token's next secret under the
+// same key does not touch the first: it makes launchdarkly.v2, a third launchdarkly.v3. The number is one
 // above the highest that exists, so that the newest secret always has the highest number, even after
 // old files were removed; a name that is taken is passed over. For the same reason no
 // segment of a key may end in ".v" and a number.
@@ -39,61 +39,95 @@ var (
 // overwrites. No symbolic link is followed, from the configured directory itself down. A File is
 // safe for concurrent use, also by several processes.
 type File struct {
-	name      string
+	door
 	directory string
 }
 
 // NewFile returns the file sink called name that keeps its files below directory, an absolute path.
 // Nothing is read or made yet; [File.Check] does that.
-func NewFile(name, directory string) (*File, error) {
-	if err := checkSinkName(name); err != nil {
+func NewFile(name, directory string, accept Accept) (*File, error) {
+	d, err := newDoor(name, accept)
+	if err != nil {
 		return nil, err
 	}
-	if !filepath.IsAbs(directory) {
-		return nil, fmt.Errorf("sink %s: the directory must be an absolute path, for example /var/lib/tokenreeve/secrets", name)
+	directory, err = absolute(directory)
+	if err != nil {
+		return nil, d.wrap(err)
 	}
-	return &File{name: name, directory: filepath.Clean(directory)}, nil
+	return &File{d, directory}, nil
+}
+
+func absolute(directory string) (string, error) {
+	if !filepath.IsAbs(directory) {
+		return "", errors.New("the directory must be an absolute path, for example /var/lib/tokenreeve/secrets")
+	}
+	return filepath.Clean(directory), nil
 }
 
 // Check finds out whether Deliver can write key, by really writing and removing a file where the
 // secret would be. It makes the directories that are missing.
-func (f *File) Check(ctx context.Context, key Key) error {
-	dir, base, err := f.ensure(ctx, key)
+func (f *File) Check(ctx context.Context, key Key, o Options) error {
+	dir, base, err := f.ensure(ctx, key, o)
 	if err != nil {
 		return f.wrap(err)
 	}
 	defer dir.Close()
-	if _, err := next(dir, base); err != nil {
+	version, err := next(dir, base)
+	if err != nil {
 		return f.wrap(err)
+	}
+	if version > 1 && !o.Successor {
+		return f.wrap(keyExists(key))
 	}
 	return f.wrap(dir.Probe())
 }
 
 // Deliver writes s to a new file, on disk when Deliver returns. On an error no file stays behind.
-func (f *File) Deliver(ctx context.Context, key Key, s secret.Secret) (Delivery, error) {
-	content := []byte(s.Expose())
-	if len(content) == 0 {
-		return Delivery{}, f.wrap(errors.New("the secret is empty; there is nothing to deliver"))
+func (f *File) Deliver(ctx context.Context, key Key, s secret.Secret, o Options) (Delivery, error) {
+	if err := checkSecret(s); err != nil {
+		return Delivery{}, f.wrap(err)
 	}
-	if len(content) > MaxSecret {
-		return Delivery{}, f.wrap(fmt.Errorf("the secret has %d bytes; at most %d can be delivered", len(content), MaxSecret))
-	}
-	dir, base, err := f.ensure(ctx, key)
+	dir, base, err := f.ensure(ctx, key, o)
 	if err != nil {
 		return Delivery{}, f.wrap(err)
 	}
 	defer dir.Close()
+	version, err := write(dir, key, base, s, o)
+	if err != nil {
+		return Delivery{}, f.wrap(err)
+	}
+	path := filepath.Join(dir.Path(), fileName(base, version))
+	return Delivery{Sink: f.name, Key: key.String(), Version: version, Path: path}, nil
+}
+
+// write gives s a version of its own, and returns its number.
+func write(dir *privatefile.Dir, key Key, base string, s secret.Secret, o Options) (int, error) {
 	first, err := next(dir, base)
 	if err != nil {
-		return Delivery{}, f.wrap(err)
+		return 0, err
+	}
+	last := maxVersion
+	if !o.Successor {
+		last = 1
+	}
+	if first > last {
+		return holding(dir, key, base, first-1, s)
 	}
 	naming := func(version int) string { return fileName(base, version) }
-	version, err := dir.WriteVersion(first, naming, maxVersion, content)
-	if err != nil {
-		return Delivery{}, f.wrap(err)
+	version, err := dir.WriteVersion(first, naming, last, []byte(s.Expose()))
+	if errors.Is(err, fs.ErrExist) && !o.Successor {
+		return holding(dir, key, base, first, s)
 	}
-	path := filepath.Join(dir.Path(), naming(version))
-	return Delivery{Sink: f.name, Key: key.String(), Version: version, Path: path}, nil
+	return version, err
+}
+
+// holding returns version where its file holds s already: a delivery that was repeated.
+func holding(dir *privatefile.Dir, key Key, base string, version int, s secret.Secret) (int, error) {
+	content, err := dir.Read(fileName(base, version), MaxSecret)
+	if err == nil && secret.New(string(content)).Equal(s) {
+		return version, nil
+	}
+	return 0, keyExists(key)
 }
 
 // Holds reports whether the file of delivery has the SHA-256 digest. The file is found by key and
@@ -103,8 +137,11 @@ func (f *File) Holds(ctx context.Context, delivery Delivery, digest [sha256.Size
 	if err := ctx.Err(); err != nil {
 		return false, f.wrap(err)
 	}
-	if delivery.Sink != f.name || delivery.Version < 1 || delivery.Version > maxVersion {
-		return false, f.wrap(errors.New("the delivery is not one of this sink; look it up under the sink that made it"))
+	if err := f.owns(delivery); err != nil {
+		return false, f.wrap(err)
+	}
+	if delivery.Version < 1 || delivery.Version > maxVersion {
+		return false, f.wrap(errors.New("the delivery is not one of this sink: it has no version"))
 	}
 	key, err := ParseKey(delivery.Key)
 	if err != nil {
@@ -121,29 +158,19 @@ func (f *File) Holds(ctx context.Context, delivery Delivery, digest [sha256.Size
 	return subtle.ConstantTimeCompare(held[:], digest[:]) == 1, nil
 }
 
-func (f *File) wrap(err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("sink %s: %w", f.name, err)
-}
-
 // ensure opens the directory for key, makes it where it is missing, and returns the file's base name.
-func (f *File) ensure(ctx context.Context, key Key) (*privatefile.Dir, string, error) {
-	if err := ctx.Err(); err != nil {
+func (f *File) ensure(ctx context.Context, key Key, o Options) (*privatefile.Dir, string, error) {
+	if err := errors.Join(ctx.Err(), f.admit(key, o)); err != nil {
 		return nil, "", err
 	}
 	if err := checkFileKey(key); err != nil {
 		return nil, "", err
 	}
-	if err := privatefile.EnsureDir(f.directory); err != nil {
-		return nil, "", err
-	}
-	return f.walk(key, (*privatefile.Dir).EnsureSub)
+	return ensure(f.directory, key.Segments())
 }
 
 func (f *File) read(key Key, version int) ([]byte, error) {
-	dir, base, err := f.walk(key, (*privatefile.Dir).Sub)
+	dir, base, err := walk(f.directory, key.Segments(), (*privatefile.Dir).Sub)
 	if err != nil {
 		return nil, err
 	}
@@ -151,13 +178,22 @@ func (f *File) read(key Key, version int) ([]byte, error) {
 	return dir.Read(fileName(base, version), MaxSecret)
 }
 
-// walk opens the directory for key one segment at a time: each is checked before it is entered.
-func (f *File) walk(key Key, enter func(*privatefile.Dir, string) (*privatefile.Dir, error)) (*privatefile.Dir, string, error) {
-	dir, err := privatefile.OpenDir(f.directory)
+// ensure opens the directory that the last of segments lies in, makes it where it is missing, and
+// returns that last segment.
+func ensure(directory string, segments []string) (*privatefile.Dir, string, error) {
+	if err := privatefile.EnsureDir(directory); err != nil {
+		return nil, "", err
+	}
+	return walk(directory, segments, (*privatefile.Dir).EnsureSub)
+}
+
+// walk opens the directory that the last of segments lies in, one segment at a time: each is checked
+// before it is entered.
+func walk(directory string, segments []string, enter func(*privatefile.Dir, string) (*privatefile.Dir, error)) (*privatefile.Dir, string, error) {
+	dir, err := privatefile.OpenDir(directory)
 	if err != nil {
 		return nil, "", err
 	}
-	segments := key.Segments()
 	last := len(segments) - 1
 	for _, segment := range segments[:last] {
 		sub, err := enter(dir, segment)
@@ -171,11 +207,7 @@ func (f *File) walk(key Key, enter func(*privatefile.Dir, string) (*privatefile.
 
 // checkFileKey refuses a key whose file or directory would look like the version of another key.
 func checkFileKey(key Key) error {
-	segments := key.Segments()
-	if len(segments) == 0 {
-		return keyError("it is empty")
-	}
-	for _, segment := range segments {
+	for _, segment := range key.Segments() {
 		i := strings.LastIndex(segment, versionMark)
 		if i >= 0 && isNumber(segment[i+len(versionMark):]) {
 			return fmt.Errorf("a segment of the key ends in %q, which is how the versions of a key are named here; choose another ending, for example -v2 instead of .v2", segment[i:])

@@ -19,9 +19,12 @@ import (
 
 const canary = "canary-9f8e7d6c5b4a-CANARY"
 
+// successor are the options of a token's next secret under the same key.
+var successor = sink.Options{Successor: true}
+
 func newFile(t *testing.T, dir string) *sink.File {
 	t.Helper()
-	f, err := sink.NewFile("files", dir)
+	f, err := sink.NewFile("files", dir, sink.Accept{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +97,7 @@ func TestNewFile(t *testing.T) {
 		{"files", "~/secrets", "absolute path"},
 	}
 	for _, tt := range tests {
-		_, err := sink.NewFile(tt.name, tt.dir)
+		_, err := sink.NewFile(tt.name, tt.dir, sink.Accept{})
 		if (err != nil) != (tt.wants != "") || (err != nil && !strings.Contains(err.Error(), tt.wants)) {
 			t.Errorf("%q, %q: got %v, want %q", tt.name, tt.dir, err, tt.wants)
 		}
@@ -109,7 +112,7 @@ func TestDeliver(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "secrets")
 	f := newFile(t, dir)
 	key := parse(t, "ci/acme/launchdarkly")
-	if err := f.Check(t.Context(), key); err != nil {
+	if err := f.Check(t.Context(), key, successor); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(tree(t, dir)); got != "[ci ci/acme]" {
@@ -120,7 +123,7 @@ func TestDeliver(t *testing.T) {
 			continue
 		}
 		s := secret.New(fmt.Sprintf("%s-%d", canary, version))
-		got, err := f.Deliver(t.Context(), key, s)
+		got, err := f.Deliver(t.Context(), key, s, successor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +188,7 @@ func TestVersions(t *testing.T) {
 			for _, name := range strings.Fields(tt.existing) {
 				put(t, filepath.Join(dir, name), "old "+name)
 			}
-			got, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), secret.New(canary))
+			got, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), secret.New(canary), successor)
 			if err != nil || got.Version != tt.want {
 				t.Fatalf("got version %d, %v, want %d", got.Version, err, tt.want)
 			}
@@ -260,8 +263,8 @@ func TestRefused(t *testing.T) {
 			tt.make(t, dir, outside)
 			before := tree(t, filepath.Dir(dir))
 			f, key := newFile(t, dir), parse(t, tt.key)
-			_, deliverErr := f.Deliver(t.Context(), key, secret.New(canary))
-			for _, err := range []error{f.Check(t.Context(), key), deliverErr} {
+			_, deliverErr := f.Deliver(t.Context(), key, secret.New(canary), successor)
+			for _, err := range []error{f.Check(t.Context(), key, successor), deliverErr} {
 				if err == nil || !strings.Contains(err.Error(), tt.wants) {
 					t.Fatalf("got %v, want %q", err, tt.wants)
 				}
@@ -284,7 +287,7 @@ func TestALinkInPlaceOfAVersionIsPassedOver(t *testing.T) {
 	dir, outside := private(t), t.TempDir()
 	put(t, filepath.Join(dir, "k"), "old")
 	link(t, filepath.Join(outside, "target"), filepath.Join(dir, "k.v2"))
-	got, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), secret.New(canary))
+	got, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), secret.New(canary), successor)
 	if err != nil || got.Version != 3 {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -297,18 +300,18 @@ func TestDeliverRefusesSecrets(t *testing.T) {
 	t.Parallel()
 	dir := private(t)
 	for name, s := range map[string]secret.Secret{"empty": {}, "too large": secret.New(strings.Repeat("x", sink.MaxSecret+1))} {
-		if _, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), s); err == nil {
+		if _, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), s, successor); err == nil {
 			t.Errorf("%s: must be refused", name)
 		}
 	}
-	if _, err := newFile(t, dir).Deliver(t.Context(), sink.Key{}, secret.New(canary)); err == nil {
+	if _, err := newFile(t, dir).Deliver(t.Context(), sink.Key{}, secret.New(canary), successor); err == nil {
 		t.Error("the zero Key must be refused")
 	}
 	if got := tree(t, dir); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
 	}
 	largest := secret.New(strings.Repeat("x", sink.MaxSecret))
-	d, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), largest)
+	d, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), largest, successor)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,9 +326,9 @@ func TestCancelled(t *testing.T) {
 	cancel()
 	dir := private(t)
 	f, key := newFile(t, dir), parse(t, "a/k")
-	_, deliverErr := f.Deliver(ctx, key, secret.New(canary))
+	_, deliverErr := f.Deliver(ctx, key, secret.New(canary), successor)
 	_, holdsErr := f.Holds(ctx, sink.Delivery{Sink: "files", Key: "a/k", Version: 1}, [32]byte{})
-	for _, err := range []error{f.Check(ctx, key), deliverErr, holdsErr} {
+	for _, err := range []error{f.Check(ctx, key, successor), deliverErr, holdsErr} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
@@ -401,10 +404,10 @@ func TestConcurrentDeliveries(t *testing.T) {
 		wg.Go(func() {
 			// A sink each, as if each were a process of its own.
 			f := newFile(t, dir)
-			if err := f.Check(context.Background(), key); err != nil {
+			if err := f.Check(context.Background(), key, successor); err != nil {
 				t.Error(err)
 			}
-			d, err := f.Deliver(context.Background(), key, value(i))
+			d, err := f.Deliver(context.Background(), key, value(i), successor)
 			if err != nil {
 				t.Error(err)
 			}
@@ -438,7 +441,7 @@ func FuzzDeliver(f *testing.F) {
 		}
 		base := t.TempDir()
 		file := newFile(t, filepath.Join(base, "secrets"))
-		d, err := file.Deliver(t.Context(), key, secret.New(canary))
+		d, err := file.Deliver(t.Context(), key, secret.New(canary), successor)
 		for _, path := range tree(t, base) {
 			if path != "secrets" && !strings.HasPrefix(path, "secrets/") {
 				t.Fatalf("%q was written outside: %s", s, path)

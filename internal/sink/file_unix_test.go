@@ -49,9 +49,10 @@ func deliverToFullDisk(t *testing.T, dir string) {
 	}
 	// What the test binary writes at its end, such as coverage, needs the room.
 	defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before) }()
+	wantError(t, newEscrow(t, filepath.Join(t.TempDir(), "state")).Check(t.Context()), "escrow: cannot write a file in ")
 	f, key := newFile(t, dir), parse(t, "k")
-	_, deliverErr := f.Deliver(t.Context(), key, secret.New(strings.Repeat(canary, 1000)))
-	for _, err := range []error{f.Check(t.Context(), key), deliverErr} {
+	_, deliverErr := f.Deliver(t.Context(), key, secret.New(strings.Repeat(canary, 1000)), successor)
+	for _, err := range []error{f.Check(t.Context(), key, successor), deliverErr} {
 		if err == nil || !strings.Contains(err.Error(), "sink files: cannot write a file in "+dir) || strings.Contains(err.Error(), canary) {
 			t.Errorf("got %v", err)
 		}
@@ -68,7 +69,7 @@ func TestDirectoryThatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []string{"k", "a/k"} {
-		err := newFile(t, dir).Check(t.Context(), parse(t, s))
+		err := newFile(t, dir).Check(t.Context(), parse(t, s), successor)
 		if err == nil || !strings.Contains(err.Error(), "permission denied") {
 			t.Errorf("%s: got %v", s, err)
 		}
@@ -86,7 +87,7 @@ func TestDirectoryOfAnotherUser(t *testing.T) {
 		if err := os.Chown(filepath.Join(dir, given), 12345, 12345); err != nil {
 			t.Skipf("cannot give files away: %v", err)
 		}
-		err := newFile(t, dir).Check(t.Context(), parse(t, "a/k"))
+		err := newFile(t, dir).Check(t.Context(), parse(t, "a/k"), successor)
 		if err == nil || !strings.Contains(err.Error(), "another user") {
 			t.Errorf("%s: got %v", given, err)
 		}
@@ -99,7 +100,7 @@ func TestKeyIsAPipe(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "k"), 0o600); err != nil {
 		t.Skipf("no pipes here: %v", err)
 	}
-	_, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), secret.New(canary))
+	_, err := newFile(t, dir).Deliver(t.Context(), parse(t, "k"), secret.New(canary), successor)
 	if err == nil || !strings.Contains(err.Error(), "a special file") {
 		t.Errorf("got %v", err)
 	}

@@ -17,12 +17,31 @@ const MaxSecret = 64 << 10
 // maxKey caps a key, in bytes.
 const maxKey = 200
 
+// ErrKeyExists says that a sink holds something under a key already.
+var ErrKeyExists = errors.New("the key exists already")
+
+// Options say what a delivery is about.
+type Options struct {
+	// Connection is the connection whose token the secret belongs to.
+	Connection string
+	// Principal is who asked for the delivery.
+	Principal string
+	// Successor says that this token's last secret was delivered to this very key. Only then may the
+	// key exist: the sink adds a version or, where it keeps one secret only, replaces it.
+	Successor bool
+	// Known says that a secret was delivered to this key before, for a sink that cannot look itself.
+	Known bool
+}
+
 // Sink receives secrets.
 type Sink interface {
-	// Check finds out, before the vendor is called, whether a secret can be delivered under key.
-	Check(ctx context.Context, key Key) error
-	// Deliver stores s under key. What the sink holds already is never overwritten.
-	Deliver(ctx context.Context, key Key, s secret.Secret) (Delivery, error)
+	// Check finds out, before the vendor is called, whether a secret can be delivered under key. A key
+	// that exists is [ErrKeyExists] unless o says Successor; what the operator keeps out of the sink is
+	// [ErrNotAccepted].
+	Check(ctx context.Context, key Key, o Options) error
+	// Deliver stores s under key, with the errors of Check. It can be repeated: where the key holds this
+	// very secret as its newest, Deliver succeeds, if the sink can be read.
+	Deliver(ctx context.Context, key Key, s secret.Secret, o Options) (Delivery, error)
 }
 
 // Holder is a sink that can be read back.
@@ -38,10 +57,27 @@ type Delivery struct {
 	Sink string `json:"sink"`
 	// Key is the key as it was asked for.
 	Key string `json:"key"`
-	// Version counts the secrets delivered under Key, from 1; the newest has the highest.
+	// Version counts the secrets delivered under Key, from 1; the newest has the highest. It is 0 where
+	// the sink keeps one secret only.
 	Version int `json:"version"`
 	// Path is the file that holds the secret, for a sink that has files.
 	Path string `json:"path,omitempty"`
+}
+
+// checkSecret refuses what no sink takes.
+func checkSecret(s secret.Secret) error {
+	size := len(s.Expose())
+	if size == 0 {
+		return errors.New("the secret is empty; there is nothing to deliver")
+	}
+	if size > MaxSecret {
+		return fmt.Errorf("the secret has %d bytes; at most %d can be delivered", size, MaxSecret)
+	}
+	return nil
+}
+
+func keyExists(key Key) error {
+	return fmt.Errorf("%w: %s; choose another key", ErrKeyExists, key)
 }
 
 // Key names a secret within a sink: segments parted by slashes. The zero Key is not valid.

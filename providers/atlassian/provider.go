@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -93,13 +92,9 @@ func New(hc *http.Client, c Config, o transport.Options) (*Provider, error) {
 	if err := errors.Join(problems...); err != nil {
 		return nil, fmt.Errorf("%s: %w", vendor, err)
 	}
-	base, err := url.Parse(c.BaseURL)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", vendor, err)
-	}
 	return &Provider{
 		client:        &client{org: strings.ToLower(c.OrgID), access: access, users: users},
-		host:          strings.ToLower(base.Host),
+		host:          transport.Host(c.BaseURL),
 		vendorFilters: c.VendorFilters,
 		pageSize:      c.PageSize,
 		now:           c.Now,

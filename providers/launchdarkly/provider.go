@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -83,11 +82,7 @@ func New(hc *http.Client, c Config, o transport.Options) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	u, err := url.Parse(c.BaseURL)
-	if err != nil {
-		return nil, fmt.Errorf("%s: base_url is not valid: %w", name, err)
-	}
-	return &Provider{wire: wire{client}, host: strings.ToLower(u.Host), pageSize: c.PageSize, now: c.Now}, nil
+	return &Provider{wire: wire{client}, host: transport.Host(c.BaseURL), pageSize: c.PageSize, now: c.Now}, nil
 }
 
 // Name returns "launchdarkly".

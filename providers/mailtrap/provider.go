@@ -9,11 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +83,7 @@ func New(hc *http.Client, c Config, o transport.Options) (*Provider, error) {
 	}
 	return &Provider{
 		client:  wire,
-		host:    hostOf(c.BaseURL),
+		host:    transport.Host(c.BaseURL),
 		account: strconv.FormatInt(c.AccountID, 10),
 		words:   c.ResourceWords,
 		now:     c.Now,
@@ -130,21 +127,6 @@ func (c Config) check() error {
 	return errors.Join(problems...)
 }
 
-// hostOf returns the host of a base URL in one spelling, with its port unless
-// that is the scheme's own: connections are compared by it.
-func hostOf(base string) string {
-	u, err := url.Parse(base)
-	if err != nil {
-		return ""
-	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	port := u.Port()
-	if port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
-		return host
-	}
-	return net.JoinHostPort(host, port)
-}
-
 // Name returns "mailtrap".
 func (p *Provider) Name() string { return providerName }
 
@@ -180,7 +162,15 @@ func (p *Provider) Identity(ctx context.Context) (providers.Identity, error) {
 	if err != nil {
 		return providers.Identity{}, err
 	}
-	return providers.Identity{Host: p.host, Account: p.account, OwnLastFour: credential.LastFour()}, nil
+	end := credential.LastFour()
+	if end == "" {
+		return providers.Identity{}, &providers.Error{
+			Provider: providerName, Code: providers.CodeCredential,
+			Message: "the credential is too short to be a Mailtrap token, so its own record cannot be told",
+			Next:    "ask the operator to check the connection's credential",
+		}
+	}
+	return providers.Identity{Host: p.host, Account: p.account, OwnLastFour: end}, nil
 }
 
 // Get reads one token by its id.
@@ -217,7 +207,7 @@ func (p *Provider) HandOff(deed providers.Deed) []string {
 		"Sign in to Mailtrap as an admin of account " + p.account + " and open Settings, API Tokens.",
 		"Make a new token with admin access to the account. Do not reset the old one: a reset ends it after a few hours, whether or not this server has the new one.",
 		"Put the new token where this connection's credential is read from (the environment variable, file, command or keyring entry in the configuration).",
-		"Restart the server, then call list_tokens on this connection to see that the new credential works.",
+		"Call list_tokens on this connection to see that it works: the server reads the credential again once the vendor rejects the old one, else at its next start.",
 		"Delete the old token in Mailtrap.",
 	}
 }

@@ -17,7 +17,7 @@ import (
 // attempt is one try of an exchange. Its timer bounds all of it, from dial to
 // the last byte of the body, until it is stopped.
 type attempt struct {
-	ctx        context.Context //nolint:containedctx // lives as long as the attempt
+	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	timer      *time.Timer
 	credential *secret.Secret

@@ -1,46 +1,20 @@
 package transport_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/tokenreeve/tokenreeve/internal/vendortest"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/transport"
 )
-
-// scripted is a vendor without a network that records when requests came.
-type scripted struct {
-	answer func(n int) (*http.Response, error)
-	sent   bool // a connection is made, so that requests count as sent
-
-	begin time.Time
-	came  []time.Duration
-}
-
-func (v *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
-	if v.begin.IsZero() {
-		v.begin = time.Now()
-	}
-	v.came = append(v.came, time.Since(v.begin))
-	if trace := httptrace.ContextClientTrace(r.Context()); v.sent && trace != nil {
-		trace.GotConn(httptrace.GotConnInfo{})
-	}
-	return v.answer(len(v.came))
-}
-
-func (v *scripted) client(t *testing.T) *transport.Client {
-	t.Helper()
-	return wire(t, &http.Client{Transport: v}, "https://vendor.invalid", vendortest.Credential(credential), dialect(), transport.Options{})
-}
 
 // TestBackoff checks that the waits between attempts double, with jitter.
 func TestBackoff(t *testing.T) {
@@ -48,7 +22,7 @@ func TestBackoff(t *testing.T) {
 	var seen []time.Duration
 	synctest.Test(t, func(t *testing.T) {
 		for range 50 {
-			vendor := &scripted{answer: func(int) (*http.Response, error) { return answerOf(500, http.Header{}), nil }}
+			vendor := &scripted{answer: func(int, *http.Request) (*http.Response, error) { return answerOf(500, http.Header{}), nil }}
 			_, err := do(t.Context(), vendor.client(t), read())
 			wantCode(t, err, providers.CodeUnavailable)
 			for i, due := range []time.Duration{200, 400, 800} {
@@ -109,30 +83,26 @@ func TestRetryAfter(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				vendor := &scripted{answer: func(n int) (*http.Response, error) {
-					if n > 1 {
-						return answerOf(200, http.Header{}), nil
+				for range 10 { // the waits have jitter
+					vendor := &scripted{answer: func(n int, _ *http.Request) (*http.Response, error) {
+						if n > 1 {
+							return answerOf(200, http.Header{}), nil
+						}
+						return answerOf(test.status, http.Header{"Retry-After": {test.header(time.Now())}}), nil
+					}}
+					ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(test.deadline, time.Hour))
+					begin := time.Now()
+					response, err := do(ctx, vendor.client(t), call(test.rule))
+					cancel()
+					e := wantCode(t, err, test.code)
+					want(t, "attempts", response.Attempts, test.attempts)
+					want(t, "RetryAfter", e.RetryAfter, test.after)
+					if test.after > 0 {
+						want(t, "next", e.Next, fmt.Sprintf("wait %v, then try again", test.after))
+						want(t, "time it took", time.Since(begin), 0)
+					} else if wait := vendor.came[1]; wait < test.wait || wait > 2*test.wait+time.Second {
+						t.Errorf("the second attempt came after %v, want %v and not much more", wait, test.wait)
 					}
-					return answerOf(test.status, http.Header{"Retry-After": {test.header(time.Now())}}), nil
-				}}
-				ctx := t.Context()
-				if test.deadline > 0 {
-					var cancel context.CancelFunc
-					ctx, cancel = context.WithTimeout(ctx, test.deadline)
-					defer cancel()
-				}
-				begin := time.Now()
-				response, err := do(ctx, vendor.client(t), call(test.rule))
-				e := wantCode(t, err, test.code)
-				want(t, "attempts", response.Attempts, test.attempts)
-				want(t, "RetryAfter", e.RetryAfter, test.after)
-				if test.after > 0 {
-					want(t, "next", e.Next, fmt.Sprintf("wait %v, then try again", test.after))
-					want(t, "time it took", time.Since(begin), 0)
-					return
-				}
-				if wait := vendor.came[1]; wait < test.wait || wait > test.wait*17/10+time.Second {
-					t.Errorf("the second attempt came after %v, want %v and not much more", wait, test.wait)
 				}
 			})
 		})
@@ -143,7 +113,7 @@ func TestRetryAfter(t *testing.T) {
 func TestRetryAfterHoldsAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		vendor := &scripted{answer: func(n int) (*http.Response, error) {
+		vendor := &scripted{answer: func(n int, _ *http.Request) (*http.Response, error) {
 			if n > 1 {
 				return answerOf(200, http.Header{}), nil
 			}
@@ -189,7 +159,7 @@ func TestCancelledWhileBackingOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				vendor := &scripted{sent: true, answer: func(int) (*http.Response, error) { return test.answer() }}
+				vendor := &scripted{answer: func(int, *http.Request) (*http.Response, error) { return test.answer() }}
 				ctx, cancel := context.WithCancel(t.Context())
 				time.AfterFunc(100*time.Millisecond, cancel)
 				begin := time.Now()
@@ -198,6 +168,56 @@ func TestCancelledWhileBackingOff(t *testing.T) {
 				want(t, "attempts", response.Attempts, 1)
 				want(t, "requests", len(vendor.came), 1)
 				want(t, "time it took", time.Since(begin), 100*time.Millisecond)
+			})
+		})
+	}
+}
+
+// TestTimeout checks the limits of time of an attempt and of a call.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	const limit = 30 * time.Second // without another setting
+	hang := func(_ int, r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	inBody := func(status int) func(int, *http.Request) (*http.Response, error) {
+		return func(_ int, r *http.Request) (*http.Response, error) { return silent(status, `{"id":`, r), nil }
+	}
+	for name, test := range map[string]struct {
+		rule     transport.Rule
+		answer   func(int, *http.Request) (*http.Response, error)
+		deadline time.Duration // of the call, none where zero
+		end      end
+		took     time.Duration // at least, and at most a tenth more
+	}{
+		"read":                        {transport.Read, hang, 0, end{4, providers.CodeTimeout}, 4 * limit},
+		"read in the body":            {transport.Read, inBody(200), 0, end{4, providers.CodeTimeout}, 4 * limit},
+		"repeatable":                  {transport.Repeatable, hang, 0, end{4, providers.CodeOutcomeUnknown}, 4 * limit},
+		"unexecuted":                  {transport.Unexecuted, hang, 0, end{1, providers.CodeOutcomeUnknown}, limit},
+		"once":                        {transport.Once, hang, 0, end{1, providers.CodeOutcomeUnknown}, limit},
+		"once in the body":            {transport.Once, inBody(200), 0, end{1, providers.CodeOutcomeUnknown}, limit},
+		"error's body":                {transport.Read, inBody(403), 0, end{1, providers.CodeForbidden}, limit},
+		"read, deadline":              {transport.Read, hang, time.Second, end{1, providers.CodeTimeout}, time.Second},
+		"read in the body, deadline":  {transport.Read, inBody(200), time.Second, end{1, providers.CodeTimeout}, time.Second},
+		"repeatable, deadline":        {transport.Repeatable, hang, time.Second, end{1, providers.CodeOutcomeUnknown}, time.Second},
+		"once, deadline":              {transport.Once, hang, time.Second, end{1, providers.CodeOutcomeUnknown}, time.Second},
+		"once in the body, deadline":  {transport.Once, inBody(200), time.Second, end{1, providers.CodeOutcomeUnknown}, time.Second},
+		"read, deadline at the third": {transport.Read, hang, 2*limit + 10*time.Second, end{3, providers.CodeTimeout}, 2*limit + 10*time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				vendor := &scripted{answer: test.answer}
+				ctx, cancel := context.WithTimeout(t.Context(), cmp.Or(test.deadline, time.Hour))
+				defer cancel()
+				begin := time.Now()
+				_, err := do(ctx, vendor.client(t), call(test.rule))
+				wantCode(t, err, test.end.code)
+				want(t, "requests", len(vendor.came), test.end.requests)
+				if took := time.Since(begin); took < test.took || took > test.took*11/10 {
+					t.Errorf("it took %v, want %v", took, test.took)
+				}
 			})
 		})
 	}
@@ -215,7 +235,7 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					open := 0
-					vendor := &scripted{answer: func(n int) (*http.Response, error) {
+					vendor := &scripted{answer: func(n int, _ *http.Request) (*http.Response, error) {
 						open++
 						r := answerOf(script[n-1], http.Header{})
 						r.Body = &counted{ReadCloser: r.Body, open: &open}

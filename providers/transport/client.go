@@ -9,7 +9,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -321,7 +320,7 @@ func (c *Client) send(a *attempt, req Request, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	response, err := c.http.Do(request) //nolint:bodyclose // the attempt closes it
+	response, err := c.http.Do(request)
 	if err != nil {
 		a.fail(err)
 		return nil
@@ -404,12 +403,8 @@ func stripURL(err error) error {
 // reason says why there was no answer, without what the other side sent:
 // net/http quotes an answer that is not HTTP.
 func reason(err error) string {
-	var notHTTP textproto.ProtocolError
-	if errors.As(err, &notHTTP) {
-		return "the answer is not HTTP"
-	}
 	text, _, _ := strings.Cut(err.Error(), `"`)
-	return sanitize.Message(strings.TrimRight(text, " :("))
+	return sanitize.Message(strings.TrimRight(text, " :(["))
 }
 
 func (c *Client) fail(code providers.Code, message string, cause error) *providers.Error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ const (
 	credential = "credential-of-the-test"
 	canary     = "canary-that-must-not-show"
 
-	// patience is long enough for a request to reach the vendor on a busy machine.
+	// patience is how long a vendor that never answers is waited for.
 	patience = 300 * time.Millisecond
 )
 
@@ -102,6 +103,37 @@ func hangInBody(code int, body string) http.HandlerFunc {
 		status(code, body)(w, r)
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done()
+	}
+}
+
+// endless sends the answer's beginning and then part again and again.
+type endless struct {
+	answer http.HandlerFunc
+	part   string
+	sent   atomic.Int64
+}
+
+// mostSent is more than a client takes that stops at its limit, in four attempts
+// and with what lies in the buffers on the way.
+const mostSent = 100 << 20
+
+func (e *endless) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	e.answer(w, r)
+	for e.sent.Load() < mostSent {
+		n, err := io.WriteString(w, e.part)
+		e.sent.Add(int64(n))
+		if err != nil {
+			return
+		}
+	}
+}
+
+// check is for after the call.
+func (e *endless) check(t *testing.T, v *vendor) {
+	t.Helper()
+	v.Close() // waits for the answers to end
+	if e.sent.Load() >= mostSent {
+		t.Errorf("the client took all of %d bytes", mostSent)
 	}
 }
 
@@ -266,6 +298,54 @@ type sourceFunc func(context.Context) (secret.Secret, error)
 
 func (f sourceFunc) Read(ctx context.Context) (secret.Secret, error) { return f(ctx) }
 
+// roundTripper is a vendor without a network, for the bubbles of synctest.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// scripted is a vendor without a network that records when requests came.
+type scripted struct {
+	answer func(n int, r *http.Request) (*http.Response, error)
+	begin  time.Time
+	came   []time.Duration
+}
+
+func (v *scripted) RoundTrip(r *http.Request) (*http.Response, error) {
+	if v.begin.IsZero() {
+		v.begin = time.Now()
+	}
+	v.came = append(v.came, time.Since(v.begin))
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		trace.GotConn(httptrace.GotConnInfo{}) // the request counts as sent
+	}
+	return v.answer(len(v.came), r)
+}
+
+func (v *scripted) client(t *testing.T) *transport.Client {
+	t.Helper()
+	return wire(t, &http.Client{Transport: v}, "https://vendor.invalid", vendortest.Credential(credential), dialect(), transport.Options{})
+}
+
+// answerOf is an answer without a network.
+func answerOf(status int, header http.Header) *http.Response {
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(`{"id":"a"}`))}
+}
+
+// silent answers with the beginning of a body and no more until the request is
+// given up.
+func silent(status int, body string, r *http.Request) *http.Response {
+	answer := answerOf(status, http.Header{"Content-Type": {"application/json"}})
+	answer.Body = io.NopCloser(io.MultiReader(strings.NewReader(body), untilDone{r.Context()}))
+	return answer
+}
+
+type untilDone struct{ ctx context.Context }
+
+func (u untilDone) Read([]byte) (int, error) {
+	<-u.ctx.Done()
+	return 0, u.ctx.Err()
+}
+
 // together calls each of n at the same time and returns their errors.
 func together(n int, each func(i int) error) []error {
 	errs := make([]error, n)
@@ -283,7 +363,7 @@ func barrier(n int) func() {
 	var waiting atomic.Int32
 	all := make(chan struct{})
 	return func() {
-		if waiting.Add(1) == int32(n) { //nolint:gosec // a small number
+		if waiting.Add(1) == int32(n) {
 			close(all)
 		}
 		<-all

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,10 +65,6 @@ func (b *budgeted) with(status, left int, reset time.Time) *http.Response {
 		header.Set("Limit", strconv.Itoa(b.limit))
 	}
 	return answerOf(status, header)
-}
-
-func answerOf(status int, header http.Header) *http.Response {
-	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(`{"id":"a"}`))}
 }
 
 // most is the largest number of requests in one window.
@@ -165,6 +162,37 @@ func callAll(t *testing.T, c *transport.Client, calls, parallel int) {
 	}
 }
 
+// TestNoStampede has many calls wait for the end of a window. Others use the next
+// one as well, so one call finds out what is left before the rest follow, and
+// those do not start in the same moment.
+func TestNoStampede(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const calls, latency = 32, 20 * time.Millisecond
+		vendor := newBudgeted(budget{limit: 100, window: 10 * time.Second, latency: latency})
+		vendor.others = 79 // one call, and the rest is the reserve
+		var mu sync.Mutex
+		var came []time.Time
+		c := paced(t, vendor, roundTripper(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			came = append(came, time.Now())
+			mu.Unlock()
+			return vendor.RoundTrip(r)
+		}))
+		_, err := do(t.Context(), c, read())
+		wantCode(t, err, "")
+		vendor.others = 20
+		for _, err := range together(calls, func(int) error { _, err := do(t.Context(), c, read()); return err }) {
+			wantCode(t, err, "")
+		}
+		slices.SortFunc(came, time.Time.Compare)
+		if alone := came[2].Sub(came[1]); alone < latency {
+			t.Errorf("the second call of the window came %v after the first, want no sooner than its answer after %v", alone, latency)
+		}
+		want(t, "calls that came at a moment of their own", len(slices.CompactFunc(came, time.Time.Equal)), calls+1)
+	})
+}
+
 // told is what an answer tells of one budget.
 type told struct {
 	name      string
@@ -246,11 +274,15 @@ func TestPacing(t *testing.T) {
 			{{limit: 10, left: 9, reset: time.Hour}}, {{limit: 10, left: 0, reset: 5 * second}},
 		}, nil, []time.Duration{0, 0, 5 * second}},
 		"overtaken in one window": {answers{
-			{{limit: 10, left: 2, reset: 5 * second, sinceZero: true}}, {{limit: 10, left: 0, reset: 9 * second, sinceZero: true}},
+			{{limit: 10, left: 2, reset: 5 * second, sinceZero: true}},
+			{{limit: 10, left: 0, reset: 9 * second, sinceZero: true}},
 			{{limit: 10, left: 8, reset: 9 * second, sinceZero: true}},
 		}, nil, []time.Duration{0, 5 * second, 9 * second}},
-		"route": {answers{{{limit: 10, left: 0, reset: 5 * second, perRoute: true}}}, []string{"a", "b", "", "b", "a"},
-			[]time.Duration{0, 0, 0, 0, 5 * second}},
+		"route": {
+			answers{{{limit: 10, left: 0, reset: 5 * second, perRoute: true}}},
+			[]string{"a", "b", "", "b", "a"},
+			[]time.Duration{0, 0, 0, 0, 5 * second},
+		},
 		"all routes": {answers{{{limit: 10, left: 0, reset: 5 * second}}}, []string{"a", "b"}, []time.Duration{0, 5 * second}},
 		"each route": {answers{
 			{{limit: 10, left: 0, reset: 5 * second, perRoute: true}}, {{limit: 10, left: 0, reset: 9 * second, perRoute: true}},

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -133,33 +132,21 @@ func TestLongStream(t *testing.T) {
 }
 
 // TestEndlessElement sends an element without end: the client must not take more
-// of it than its limit and what lies in the buffers on the way.
+// of it than its limit.
 func TestEndlessElement(t *testing.T) {
-	const most = 64 << 20
-	each(t, map[string]struct{ start, more string }{
+	type test struct{ start, part string }
+	each(t, map[string]test{
 		"string":              {`[{"id":"a"},{"id":"`, strings.Repeat("x", 64<<10)},
 		"element":             {`[{"id":"a"},{"list":[0`, strings.Repeat(",1", 32<<10)},
 		"white space":         {`[{"id":"a"}`, strings.Repeat(" ", 64<<10)},
 		"white space at end":  {`[{"id":"a"}]`, strings.Repeat(" ", 64<<10)},
 		"white space at head": {``, strings.Repeat(" ", 64<<10)},
-	}, func(t *testing.T, test struct{ start, more string }) {
-		var sent atomic.Int64
-		v := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, test.start)
-			for sent.Load() < most {
-				n, err := io.WriteString(w, test.more)
-				sent.Add(int64(n))
-				if err != nil {
-					return
-				}
-			}
-		})
+	}, func(t *testing.T, test test) {
+		e := &endless{answer: status(200, test.start), part: test.part}
+		v := serve(t, e.ServeHTTP)
 		_, err := collect(t.Context(), t, client(t, v.URL))
 		wantCode(t, err, providers.CodeBadAnswer)
-		v.Close() // waits for the handler
-		if sent.Load() >= most {
-			t.Errorf("the vendor could send all of %d bytes", most)
-		}
+		e.check(t, v)
 	})
 }
 
@@ -177,14 +164,12 @@ func TestLongElement(t *testing.T) {
 // TestStreamEnds checks that whoever ends a stream early ends its connection.
 func TestStreamEnds(t *testing.T) {
 	type test struct {
-		timeout time.Duration
-		stop    func(cancel context.CancelFunc) (goOn bool) // after the first element
-		code    providers.Code
+		stop func(cancel context.CancelFunc) (goOn bool) // after the first element
+		code providers.Code
 	}
 	each(t, map[string]test{
-		"break":  {time.Minute, func(context.CancelFunc) bool { return false }, ""},
-		"cancel": {time.Minute, func(cancel context.CancelFunc) bool { cancel(); return true }, providers.CodeCancelled},
-		"silent": {patience, func(context.CancelFunc) bool { return true }, providers.CodeTimeout},
+		"break":  {func(context.CancelFunc) bool { return false }, ""},
+		"cancel": {func(cancel context.CancelFunc) bool { cancel(); return true }, providers.CodeCancelled},
 	}, func(t *testing.T, test test) {
 		ended := make(chan struct{})
 		v := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -193,9 +178,8 @@ func TestStreamEnds(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{Timeout: test.timeout})
 		var last error
-		for _, err := range transport.Stream[record](ctx, c, read()) {
+		for _, err := range transport.Stream[record](ctx, client(t, v.URL), read()) {
 			if err != nil {
 				last = err
 			} else if !test.stop(cancel) {
@@ -208,12 +192,42 @@ func TestStreamEnds(t *testing.T) {
 	})
 }
 
-// TestStreamSilentError limits the time for an error's body of a stream as well.
-func TestStreamSilentError(t *testing.T) {
+// TestSilentStream gives up once nothing came for the time of an attempt, at the
+// beginning, within and in an error's body.
+func TestSilentStream(t *testing.T) {
 	t.Parallel()
-	v := serve(t, hangInBody(403, `{"message":`))
-	_, err := collect(t.Context(), t, impatient(t, v.URL))
-	wantCode(t, err, providers.CodeForbidden)
+	const limit = 30 * time.Second
+	for name, test := range map[string]struct {
+		status   int
+		body     string
+		ids      []string
+		deadline time.Duration
+		code     providers.Code
+		took     time.Duration
+	}{
+		"at once":         {200, "", nil, time.Hour, providers.CodeTimeout, limit},
+		"later":           {200, `[{"id":"a"},`, []string{"a"}, time.Hour, providers.CodeTimeout, limit},
+		"within":          {200, `[{"id":"a"},{"id`, []string{"a"}, time.Hour, providers.CodeTimeout, limit},
+		"before the end":  {200, `[{"id":"a"}`, []string{"a"}, time.Hour, providers.CodeTimeout, limit},
+		"after the end":   {200, `[{"id":"a"}]`, []string{"a"}, time.Hour, providers.CodeTimeout, limit},
+		"call's deadline": {200, `[{"id":"a"},`, []string{"a"}, time.Second, providers.CodeTimeout, time.Second},
+		"error":           {403, `{"message":`, nil, time.Hour, providers.CodeForbidden, limit},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				vendor := &scripted{answer: func(_ int, r *http.Request) (*http.Response, error) { return silent(test.status, test.body, r), nil }}
+				ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
+				defer cancel()
+				begin := time.Now()
+				ids, err := collect(ctx, t, vendor.client(t))
+				wantCode(t, err, test.code)
+				want(t, "ids", strings.Join(ids, " "), strings.Join(test.ids, " "))
+				want(t, "time it took", time.Since(begin), test.took)
+				want(t, "requests", len(vendor.came), 1)
+			})
+		})
+	}
 }
 
 func TestStreamCancelledBefore(t *testing.T) {
@@ -265,8 +279,3 @@ func (s *slowly) Read(p []byte) (int, error) {
 	}
 	return s.now.Read(p)
 }
-
-// roundTripper is a vendor without a network.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

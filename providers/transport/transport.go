@@ -7,8 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -16,7 +19,7 @@ import (
 type Options struct {
 	UserAgent string
 	CAFile    string        // PEM certificates trusted besides the system's
-	Timeout   time.Duration // for one attempt, from dial to the last byte (a stream: to the headers)
+	Timeout   time.Duration // for one attempt, from dial to the last byte; of a stream, to its headers and for each silence
 	Reserve   float64       // share of a vendor's budget left to everybody else, 0 to 1
 }
 
@@ -70,4 +73,19 @@ func certificates(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("ca_file %s holds no PEM certificate", file)
 	}
 	return pool, nil
+}
+
+// Host returns the host of a base URL in one spelling, with its port unless that is
+// the scheme's own: two spellings name one account. Empty where base is no URL.
+func Host(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return ""
+	}
+	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
+	port := u.Port()
+	if port == "" || u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
+		return host
+	}
+	return net.JoinHostPort(host, port)
 }
