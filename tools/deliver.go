@@ -25,6 +25,14 @@ type destination struct {
 
 func (d destination) String() string { return d.name + "/" + d.key.String() }
 
+// effect tells in a preview where the secret goes and what becomes of what is there.
+func (d destination) effect() string {
+	if _, keepsAll := d.sink.(*sink.File); keepsAll {
+		return "The new secret goes to " + d.String() + "; what is there already is kept as an earlier version."
+	}
+	return "The new secret goes to " + d.String() + " and replaces what is there now, if anything."
+}
+
 // secretRow is what a result tells of a new secret: never the secret.
 type secretRow struct {
 	DeliveredTo string `json:"delivered_to,omitempty" jsonschema_description:"SINK/KEY"`

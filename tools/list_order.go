@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"bytes"
 	"cmp"
 	"container/heap"
 	"context"
@@ -19,6 +20,7 @@ type rowPage struct {
 	connections []*Connection
 
 	rows   []tokenRow
+	text   bytes.Buffer // of one row, used again for the next
 	gauge  gauge
 	tokens int    // of a language model, estimated
 	last   *place // of the last row
@@ -42,12 +44,15 @@ func (p *rowPage) add(m match, key string) bool {
 	if p.rows == nil {
 		p.rows, p.gauge = make([]tokenRow, 0, p.limit), newGauge()
 	}
-	cost := row.cost(&p.gauge)
-	if len(p.rows) > 0 && p.tokens+cost > p.room {
+	p.rows = append(p.rows, row)
+	p.text.Reset()
+	err := writeCompact(&p.text, &p.rows[len(p.rows)-1])
+	cost := p.gauge.tokensOf(p.text.Bytes()) + 1
+	if err != nil || len(p.rows) > 1 && p.tokens+cost > p.room {
+		p.rows = p.rows[:len(p.rows)-1]
 		p.more = true
 		return false
 	}
-	p.rows = append(p.rows, row)
 	p.tokens += cost
 	p.last = &place{Connection: name, ID: m.token.ID, At: m.at, Key: key}
 	return true

@@ -3,6 +3,7 @@ package tools
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/policy"
@@ -58,6 +59,7 @@ func handOff(c *Connection, deed providers.Deed) []string {
 type rotation struct {
 	token providers.Token
 	plan  providers.RotationPlan
+	to    destination
 }
 
 const statusRotated = "rotated"
@@ -82,13 +84,16 @@ func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, err
 		arguments: in,
 		code:      in.Confirm,
 		plan: func(ctx context.Context, shown *rotation) (rotation, error) {
-			if _, err := c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID); err != nil {
+			to, err := c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID)
+			if err != nil {
 				return rotation{}, err
 			}
-			return c.planRotation(ctx, connection, rotator, in.TokenID, ask, shown)
+			planned, err := c.planRotation(ctx, connection, rotator, in.TokenID, ask, shown)
+			planned.to = to
+			return planned, err
 		},
 		propose: func(r rotation) proposal {
-			p := proposal{targets: []providers.Token{r.token}, effects: r.plan.Effects}
+			p := proposal{targets: []providers.Token{r.token}, effects: append(slices.Clone(r.plan.Effects), r.to.effect())}
 			if in.Compromised {
 				p.warnings = c.inUse(p.targets)
 			}
@@ -96,7 +101,7 @@ func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, err
 		},
 		wrap: func(p preview) rotateTokenOut { return rotateTokenOut{preview: p} },
 		act: func(ctx context.Context, r rotation) (rotateTokenOut, error) {
-			return c.rotate(ctx, connection, rotator, r, in)
+			return c.rotate(ctx, connection, rotator, r)
 		},
 	}.run(ctx, c)
 	if p := problemOf(err); p != nil && p.Code == "own_credential" {
@@ -149,12 +154,8 @@ func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator
 
 // rotate replaces the secret, delivers the new one and, where the plan says so,
 // ends the old token after that.
-func (c *Call) rotate(ctx context.Context, connection *Connection, rotator providers.Rotator, r rotation, in rotateTokenIn) (rotateTokenOut, error) {
+func (c *Call) rotate(ctx context.Context, connection *Connection, rotator providers.Rotator, r rotation) (rotateTokenOut, error) {
 	operation, err := newOperationID()
-	if err != nil {
-		return rotateTokenOut{}, err
-	}
-	to, err := c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID)
 	if err != nil {
 		return rotateTokenOut{}, err
 	}
@@ -169,7 +170,7 @@ func (c *Call) rotate(ctx context.Context, connection *Connection, rotator provi
 			return
 		}
 		out.minted(r, minted)
-		secret, err := c.deliver(context.WithoutCancel(ctx), to, minted)
+		secret, err := c.deliver(context.WithoutCancel(ctx), r.to, minted)
 		out.Secret = &secret
 		if err != nil {
 			out.undelivered(c, connection, r, err)

@@ -75,34 +75,6 @@ func fullRow(t *providers.Token, own bool) tokenRow {
 	return row
 }
 
-// cost estimates how many tokens a language model reads of the row as JSON. It
-// writes no JSON: a listing would be written twice.
-func (r *tokenRow) cost(g *gauge) int {
-	percent := g.member("id", r.ID) + g.member("name", r.Name)
-	for _, m := range [...]struct{ name, value string }{
-		{"connection", r.Connection}, {"owner", r.Owner}, {"owner_id", r.OwnerID}, {"owner_name", r.OwnerName},
-		{"kind", r.Kind}, {"status", r.Status}, {"access", r.Access},
-		{"created", r.Created}, {"last_used", r.LastUsed}, {"expires", r.Expires}, {"modified", r.Modified},
-		{"last_four", r.LastFour}, {"description", r.Description}, {"created_by", r.CreatedBy},
-	} {
-		if m.value != "" {
-			percent += g.member(m.name, m.value)
-		}
-	}
-	for _, m := range [...]struct {
-		name string
-		is   bool
-	}{{"name_altered", r.NameAltered}, {"own_credential", r.OwnCredential}, {"default_api_version", r.APIVersion != 0}, {"scopes", r.Scopes != nil}} {
-		if m.is {
-			percent += g.member(m.name, "20240415") // the longest of these values
-		}
-	}
-	for _, scope := range r.Scopes {
-		percent += g.member("", scope)
-	}
-	return percent/100 + 2 // what parts it from the next row
-}
-
 func known[W ~string](word, unknown W) string {
 	if word == unknown {
 		return ""

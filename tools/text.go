@@ -44,7 +44,7 @@ func unique(words []string) []string {
 // tokensOf estimates how many tokens a language model reads of JSON text.
 func tokensOf(text string) int {
 	g := newGauge()
-	return g.percentOf(text) / 100
+	return g.tokensOf([]byte(text))
 }
 
 // gauge estimates how many tokens a language model (o200k) reads of JSON text. It
@@ -60,7 +60,7 @@ func newGauge() (g gauge) {
 	return g
 }
 
-func (g *gauge) percentOf(text string) int {
+func (g *gauge) tokensOf(text []byte) int {
 	percent := 0
 	for i := 0; i < len(text); {
 		if b := text[i]; b < utf8.RuneSelf {
@@ -68,17 +68,11 @@ func (g *gauge) percentOf(text string) int {
 			i++
 			continue
 		}
-		r, size := utf8.DecodeRuneInString(text[i:])
+		r, size := utf8.DecodeRune(text[i:])
 		percent += percentOfRune(r, size)
 		i += size
 	}
-	return percent
-}
-
-// member is a member of an object, whose value is no JSON yet.
-func (g *gauge) member(name, value string) int {
-	escapes := strings.Count(value, `"`) + strings.Count(value, `\`)
-	return g.percentOf(name) + g.percentOf(value) + g.percentOf(`"":"",`) + escapes*int(g['\\'])
+	return percent / 100
 }
 
 func percentOfASCII(b byte) uint8 {
@@ -120,7 +114,7 @@ func percentOfRune(r rune, size int) int {
 func fitting(words []string, most int) []string {
 	g := newGauge()
 	for i, w := range words {
-		if most -= g.percentOf(w)/100 + 1; most < 0 {
+		if most -= g.tokensOf([]byte(w)) + 1; most < 0 {
 			return append(slices.Clone(words[:i]), fmt.Sprintf("… and %d more", len(words)-i))
 		}
 	}
