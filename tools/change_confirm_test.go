@@ -334,7 +334,10 @@ func TestWhatIsNotACodeGetsAPreview(t *testing.T) {
 		seen := map[string]bool{}
 		h.untouched(func() {
 			for _, no := range []any{
-				true, false, "yes", "true", "", 1, []string{code}, args{"code": code}, strings.ToLower(code), code[:25], code + "A", " " + code,
+				true, false, "yes", "true", "", 1,
+				[]string{code},
+				args{"code": code},
+				strings.ToLower(code), code[:25], code + "A", " " + code,
 				"pv_0123456789", strings.Repeat("A", 26),
 			} {
 				seen[id(h.call(c.tool, with(a, args{"confirm": no})))] = true

@@ -46,7 +46,8 @@ func TestCreateLaunchDarkly(t *testing.T) {
 	}{
 		"reader": {nil, false, map[string]any{"role": "reader", "serviceToken": false}},
 		"every member": {
-			args{"description": "why <&> 日本", "role": "writer", "service_token": true, "default_api_version": 20191212}, false,
+			args{"description": "why <&> 日本", "role": "writer", "service_token": true, "default_api_version": 20191212},
+			false,
 			map[string]any{"description": "why <&> 日本", "role": "writer", "serviceToken": true, "defaultApiVersion": 20191212.0},
 		},
 		"admin":           {args{"role": "admin"}, true, map[string]any{"role": "admin", "serviceToken": false}},

@@ -139,7 +139,6 @@ func TestBadCursors(t *testing.T) {
 	cursor := as[listed](h.call("list_tokens", args{"connection": launchDarklyName, "limit": 3, "status": "active"})).NextCursor
 	refused := func(t *testing.T, code string, answer func(*harness) result) {
 		t.Helper()
-		t.Parallel()
 		own := h.on(t)
 		if r := answer(own).fails(code); r.problem.Next == "" {
 			t.Errorf("%s says not what to do next", r.text)
@@ -156,36 +155,40 @@ func TestBadCursors(t *testing.T) {
 		bad[fmt.Sprintf("letter %d changed", at)] = string(flipped)
 	}
 	h.forget()
-	t.Run("refused", func(t *testing.T) {
-		for name, text := range bad {
-			t.Run(name, func(t *testing.T) {
-				refused(t, "invalid_cursor", func(h *harness) result { return h.call("list_tokens", args{"cursor": text}) })
-			})
-		}
-		t.Run("of another caller", func(t *testing.T) {
-			refused(t, "invalid_cursor", func(h *harness) result { return h.callAs("mallory", "list_tokens", args{"cursor": cursor}) })
-		})
-		t.Run("empty", func(t *testing.T) {
-			refused(t, "invalid_argument", func(h *harness) result { return h.call("list_tokens", args{"cursor": ""}) })
-		})
-		for argument, value := range map[string]any{
-			"connection": mailtrapName, "owner": "a@b.example", "service_accounts": []string{"x"}, "query": "robot", "kind": "user",
-			"status": "expired", "access": "admin", "created_after": "90d", "created_before": "90d", "unused_for": "90d",
-			"expires_within": "never", "sort": "name", "limit": 4, "detail": "full",
-		} {
-			t.Run("beside another "+argument, func(t *testing.T) {
-				refused(t, "cursor_mismatch", func(h *harness) result {
-					r := h.call("list_tokens", args{"cursor": cursor, argument: value})
-					if !strings.Contains(r.problem.Message, argument) {
-						t.Errorf("%s does not name %s", r.text, argument)
-					}
-					return r
-				})
-			})
+	t.Cleanup(func() {
+		if sent := h.box.Requests(); len(sent) != 0 {
+			t.Errorf("%d requests were sent, the first %+v", len(sent), sent[0])
 		}
 	})
-	if sent := h.box.Requests(); len(sent) != 0 {
-		t.Errorf("%d requests were sent, the first %+v", len(sent), sent[0])
+	for name, text := range bad {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refused(t, "invalid_cursor", func(h *harness) result { return h.call("list_tokens", args{"cursor": text}) })
+		})
+	}
+	t.Run("of another caller", func(t *testing.T) {
+		t.Parallel()
+		refused(t, "invalid_cursor", func(h *harness) result { return h.callAs("mallory", "list_tokens", args{"cursor": cursor}) })
+	})
+	t.Run("empty", func(t *testing.T) {
+		t.Parallel()
+		refused(t, "invalid_argument", func(h *harness) result { return h.call("list_tokens", args{"cursor": ""}) })
+	})
+	for argument, value := range map[string]any{
+		"connection": mailtrapName, "owner": "a@b.example", "service_accounts": []string{"x"}, "query": "robot", "kind": "user",
+		"status": "expired", "access": "admin", "created_after": "90d", "created_before": "90d", "unused_for": "90d",
+		"expires_within": "never", "sort": "name", "limit": 4, "detail": "full",
+	} {
+		t.Run("beside another "+argument, func(t *testing.T) {
+			t.Parallel()
+			refused(t, "cursor_mismatch", func(h *harness) result {
+				r := h.call("list_tokens", args{"cursor": cursor, argument: value})
+				if !strings.Contains(r.problem.Message, argument) {
+					t.Errorf("%s does not name %s", r.text, argument)
+				}
+				return r
+			})
+		})
 	}
 }
 

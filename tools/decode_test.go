@@ -98,6 +98,7 @@ func TestWrongArguments(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			r := h.on(t).refusedUnsent(test.tool, json.RawMessage(test.raw), test.code)
 			if said := r.problem.Message + " " + r.problem.Next; !strings.Contains(said, test.says) {
 				t.Errorf("%s does not say %q", r.text, test.says)

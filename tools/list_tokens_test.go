@@ -348,9 +348,14 @@ func TestConcurrentCalls(t *testing.T) {
 		tool      string
 		arguments args
 	}{
-		{"list_tokens", args{"limit": 200, "sort": "name"}}, {"list_tokens", args{"limit": 15}}, {"list_tokens", args{"query": "bot"}},
-		{"count_tokens", args{}}, {"count_tokens", args{"group_by": "owner"}}, {"list_tokens", args{"connection": launchDarklyName, "limit": 3}},
-		{"get_token", args{"connection": mailtrapName, "token_id": h.mailtrapFacts()[0].id}}, {"list_connections", args{}},
+		{"list_tokens", args{"limit": 200, "sort": "name"}},
+		{"list_tokens", args{"limit": 15}},
+		{"list_tokens", args{"query": "bot"}},
+		{"count_tokens", args{}},
+		{"count_tokens", args{"group_by": "owner"}},
+		{"list_tokens", args{"connection": launchDarklyName, "limit": 3}},
+		{"get_token", args{"connection": mailtrapName, "token_id": h.mailtrapFacts()[0].id}},
+		{"list_connections", args{}},
 	}
 	want := make([]result, len(calls))
 	for i, c := range calls {

@@ -27,39 +27,40 @@ func (b *bench) list(ctx context.Context) ([]result, error) {
 	return results, nil
 }
 
-// listCPU returns milliseconds of CPU time per call, by round.
+// listCPU returns milliseconds of CPU time per call, by round. Each round has new
+// servers, which call for a while before they are measured.
 func (b *bench) listCPU(ctx context.Context, tokens int) (ours, bare []float64, err error) {
 	v, err := startVendors(ctx, world{launchDarkly: tokens})
 	if err != nil {
 		return nil, nil, err
 	}
 	defer v.stop()
-	turns := []struct {
-		binary string
-		env    []string
-		server *process
-		millis []float64
-	}{{binary: b.server, env: v.env()}, {binary: b.bare, env: v.bareEnv()}}
-	arguments := map[string]any{"connection": "launchdarkly"}
-	for i := range turns {
-		t := &turns[i]
-		if t.server, _, err = b.begun(ctx, t.binary, t.env...); err != nil {
-			return nil, nil, err
-		}
-		defer t.server.kill()
-		if err := t.server.calls(callsPerRound, "list_tokens", arguments); err != nil { // warm
-			return nil, nil, err
-		}
-	}
 	for range b.rounds {
-		for i := range turns {
-			t := &turns[i]
-			used, err := t.server.cpuOf(func() error { return t.server.calls(callsPerRound, "list_tokens", arguments) })
+		for _, turn := range []struct {
+			millis *[]float64
+			binary string
+			env    []string
+		}{{&ours, b.server, v.env()}, {&bare, b.bare, v.bareEnv()}} {
+			used, err := b.callCPU(ctx, turn.binary, turn.env)
 			if err != nil {
 				return nil, nil, err
 			}
-			t.millis = append(t.millis, used.Seconds()*1000/callsPerRound)
+			*turn.millis = append(*turn.millis, used)
 		}
 	}
-	return turns[0].millis, turns[1].millis, nil
+	return ours, bare, nil
+}
+
+func (b *bench) callCPU(ctx context.Context, binary string, env []string) (float64, error) {
+	p, _, err := b.begun(ctx, binary, env...)
+	if err != nil {
+		return 0, err
+	}
+	defer p.kill()
+	arguments := map[string]any{"connection": "launchdarkly"}
+	if err := p.calls(callsPerRound/3, "list_tokens", arguments); err != nil {
+		return 0, err
+	}
+	used, err := p.cpuOf(func() error { return p.calls(callsPerRound, "list_tokens", arguments) })
+	return used.Seconds() * 1000 / callsPerRound, err
 }

@@ -1,6 +1,7 @@
 package launchdarkly
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -124,23 +125,11 @@ func roleAccess(role string) providers.Access {
 
 // holds reports whether a member of a record is there and not empty.
 func holds(raw json.RawMessage) bool {
-	return !isEmpty(string(raw)) && !isEmpty(strings.Map(dropSpace, string(raw)))
-}
-
-func isEmpty(text string) bool {
-	switch text {
-	case "", "null", `""`, "[]", "{}":
-		return true
-	default:
-		return false
+	text := bytes.TrimSpace(raw)
+	if len(text) >= 2 && (text[0] == '[' || text[0] == '{') {
+		return len(bytes.TrimSpace(text[1:len(text)-1])) > 0
 	}
-}
-
-func dropSpace(r rune) rune {
-	if strings.ContainsRune(" \t\r\n", r) {
-		return -1
-	}
-	return r
+	return len(text) > 0 && string(text) != "null" && string(text) != `""`
 }
 
 // accessKey changes whenever what the token may do changes. The order of custom

@@ -1,0 +1,65 @@
+//go:build unix
+
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+)
+
+// fillUp appends under a limit on the size of files until it fails, and then tries again with the
+// limit lifted.
+func fillUp(ctx context.Context, l *ledger.Ledger) error {
+	signal.Ignore(syscall.SIGXFSZ)
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		return err
+	}
+	small := before
+	small.Cur = 256 << 10
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
+		return err
+	}
+	known := ""
+	for n := range 10_000 {
+		s, err := l.Begin(ctx, "", intent(fmt.Sprint("t", n)))
+		if err == nil {
+			known = s.ID()
+			continue
+		}
+		if !errors.Is(err, ledger.ErrUnavailable) {
+			return fmt.Errorf("not said to be unavailable: %w", err)
+		}
+		full := err
+		if _, err := l.Get(ctx, known); err != nil {
+			return fmt.Errorf("cannot be read: %w", err)
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+			return err
+		}
+		if _, err := l.Begin(ctx, "", intent(fmt.Sprint("t", n))); err != nil {
+			return fmt.Errorf("does not go on: %w", err)
+		}
+		return full
+	}
+	return nil
+}
+
+func TestNoRoom(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	h := start(t, order{Do: "fill", Path: path})
+	h.release()
+	line := h.line()
+	if !strings.Contains(line, "the ledger cannot be used: "+path+": the disk") {
+		t.Errorf("a change that could not be recorded: %s", line)
+	}
+	wantIntact(t, sqliteAt(path)(t, ledger.Options{}))
+}

@@ -1,0 +1,317 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The bounds of a page of operations.
+const (
+	DefaultPage = 50
+	MaxPage     = 1000
+)
+
+// Query selects operations. What is empty selects all.
+type Query struct {
+	Principal  string
+	Connection string
+	Tool       string
+	Outcome    Outcome // [OpenOutcome]: without one
+	Parent     string
+	Preview    string // a preview's id
+	Sink       string
+	Key        string
+	Since      time.Time // by when they started
+	Limit      int       // default [DefaultPage], at most [MaxPage]
+	// After is the Next of the page before.
+	After int64
+}
+
+// Page is a part of a listing.
+type Page struct {
+	Operations []Operation
+	Next       int64 // zero: this was the last page
+}
+
+// Count selects the operations that a limit counts: those that changed something or may have. They
+// are open, done, escrowed or unknown. A group does not count, its children do.
+type Count struct {
+	Principal  string
+	Connection string // empty: all
+	Classes    []Class
+	Since      time.Time
+	// Single: operations that are part of a group do not count.
+	Single bool
+	// Compromised: a rotation counts only where the old secret died at once.
+	Compromised bool
+}
+
+// The columns of the table operations.
+const (
+	operationColumns = "id, seq, parent, principal, tool, class, connection, preview, sink, sink_key, outcome, started, grouped, compromised, state"
+	operationWidth   = 15
+)
+
+// row returns the operation's row in the table operations.
+func (o *Operation) row() []any {
+	state, _ := canonical(o) // strings, numbers and times only: cannot fail
+	return []any{
+		o.ID, o.Seq, o.Parent, o.Principal, o.Tool, string(o.Class), o.Connection, o.Preview, o.Sink, o.Key, string(o.Outcome),
+		stamp(o.Started), flag(o.Group), flag(o.Compromised), string(state),
+	}
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func insert(ctx context.Context, tx *sql.Tx, table string, values ...any) error {
+	statement := "INSERT INTO " + table + " VALUES ($1"
+	for i := range values[1:] {
+		statement += fmt.Sprintf(", $%d", i+2)
+	}
+	_, err := tx.ExecContext(ctx, statement+")", values...)
+	return err
+}
+
+// update puts what can change of an operation's row.
+func update(ctx context.Context, tx *sql.Tx, op *Operation) error {
+	row := op.row()
+	_, err := tx.ExecContext(ctx, `UPDATE operations SET outcome = $1, state = $2 WHERE id = $3`, string(op.Outcome), row[len(row)-1], op.ID)
+	return err
+}
+
+// release takes the lease and the tokens from an operation.
+func release(ctx context.Context, tx *sql.Tx, id string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM open_changes WHERE operation_id = $1`, id); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM leases WHERE operation_id = $1`, id)
+	return err
+}
+
+// leaseOf returns who has the operation and until when. Nobody: both are empty.
+func leaseOf(ctx context.Context, tx *sql.Tx, id string) (holder, expires string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT holder, expires FROM leases WHERE operation_id = $1`, id).Scan(&holder, &expires)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return holder, expires, err
+}
+
+// holderOf returns the operation that has a token of op's account, and the end of its lease.
+func holderOf(ctx context.Context, tx *sql.Tx, op *Operation, token string) (id, expires string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT o.operation_id, COALESCE(l.expires, '') FROM open_changes o
+		LEFT JOIN leases l ON l.operation_id = o.operation_id
+		WHERE o.provider = $1 AND o.account = $2 AND o.token = $3`, op.Provider, op.Account, token).Scan(&id, &expires)
+	return id, expires, err
+}
+
+func headOf(ctx context.Context, tx *sql.Tx) (Head, error) {
+	head := Head{Hash: genesis}
+	err := tx.QueryRowContext(ctx, `SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1`).Scan(&head.Seq, &head.Hash)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return head, err
+}
+
+const selectOperations = `SELECT o.state, o.seq, COALESCE(l.expires, '') FROM operations o LEFT JOIN leases l ON l.operation_id = o.id `
+
+func find(ctx context.Context, tx *sql.Tx, id string) (Operation, error) {
+	op, err := scanOperation(tx.QueryRowContext(ctx, selectOperations+`WHERE o.id = $1`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return op, notFound("operation", id)
+	}
+	return op, err
+}
+
+func scanOperation(row interface{ Scan(...any) error }) (Operation, error) {
+	var op Operation
+	var state, expires string
+	var seq int64
+	if err := row.Scan(&state, &seq, &expires); err != nil {
+		return op, err
+	}
+	if err := json.Unmarshal([]byte(state), &op); err != nil {
+		return op, fmt.Errorf("%w: the state of the operation of entry %d is unreadable; run verify", ErrUnavailable, seq)
+	}
+	op.Seq = seq
+	if expires == "" {
+		return op, nil
+	}
+	var err error
+	if op.Lease, err = parseTime(expires); err != nil {
+		return op, fmt.Errorf("%w: the lease of operation %s: %w", ErrUnavailable, op.ID, err)
+	}
+	return op, nil
+}
+
+func operations(ctx context.Context, tx *sql.Tx, where string, args ...any) ([]Operation, error) {
+	rows, err := tx.QueryContext(ctx, selectOperations+where, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var found []Operation
+	for rows.Next() {
+		op, err := scanOperation(rows)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, op)
+	}
+	return found, rows.Err()
+}
+
+// Get returns an operation, or [ErrNotFound].
+func (l *Ledger) Get(ctx context.Context, id string) (op Operation, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		op, err = find(ctx, tx, id)
+		return err
+	})
+	return op, err
+}
+
+// History returns the entries of an operation, oldest first.
+func (l *Ledger) History(ctx context.Context, id string) (entries []Entry, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		entries = nil
+		return eachEntry(ctx, tx, selectEntries+`WHERE operation_id = $1 ORDER BY seq`, func(e stored) error {
+			entries = append(entries, e.Entry)
+			return e.err
+		}, id)
+	})
+	if err == nil && len(entries) == 0 {
+		err = notFound("operation", id)
+	}
+	return entries, err
+}
+
+// Unfinished returns the open operations whose process is gone, oldest first.
+func (l *Ledger) Unfinished(ctx context.Context) (found []Operation, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		found, err = operations(ctx, tx, `WHERE o.outcome = '' AND (l.expires IS NULL OR l.expires <= $1) ORDER BY o.seq`, stamp(l.now()))
+		return err
+	})
+	return found, err
+}
+
+// List returns operations, newest first. Operations that begin meanwhile do not disturb the pages.
+func (l *Ledger) List(ctx context.Context, q Query) (page Page, err error) {
+	where, args := q.where()
+	limit := q.Limit
+	if limit <= 0 {
+		limit = DefaultPage
+	}
+	limit = min(limit, MaxPage)
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		page = Page{}
+		page.Operations, err = operations(ctx, tx, where+fmt.Sprintf(" ORDER BY o.seq DESC LIMIT %d", limit+1), args...)
+		return err
+	})
+	if err == nil && len(page.Operations) > limit {
+		page.Operations = page.Operations[:limit]
+		page.Next = page.Operations[limit-1].Seq
+	}
+	return page, err
+}
+
+// where returns the query's condition and its arguments.
+func (q Query) where() (string, []any) {
+	terms, args := []string{"1 = 1"}, []any(nil)
+	add := func(term string, value any) {
+		args = append(args, value)
+		terms = append(terms, fmt.Sprintf("%s $%d", term, len(args)))
+	}
+	for _, f := range []struct{ term, value string }{
+		{"o.principal =", q.Principal},
+		{"o.connection =", q.Connection},
+		{"o.tool =", q.Tool},
+		{"o.outcome =", string(q.Outcome)},
+		// The first half of these is what their partial indexes ask for.
+		{"o.parent <> '' AND o.parent =", q.Parent},
+		{"o.preview <> '' AND o.preview =", q.Preview},
+		{"o.sink <> '' AND o.sink =", q.Sink},
+		{"o.sink_key =", q.Key},
+	} {
+		if f.value == string(OpenOutcome) && f.term == "o.outcome =" {
+			terms = append(terms, "o.outcome = ''")
+			continue
+		}
+		if f.value != "" {
+			add(f.term, identity(f.value))
+		}
+	}
+	if !q.Since.IsZero() {
+		add("o.started >=", stamp(q.Since))
+	}
+	if q.After > 0 {
+		add("o.seq <", q.After)
+	}
+	return "WHERE " + strings.Join(terms, " AND "), args
+}
+
+// CountSince returns how many operations count.
+func (l *Ledger) CountSince(ctx context.Context, c Count) (n int, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		n, err = c.in(ctx, tx)
+		return err
+	})
+	return n, err
+}
+
+func (l Limit) check(ctx context.Context, tx *sql.Tx) error {
+	n, err := l.in(ctx, tx)
+	if err == nil && n >= l.Most {
+		return &LimitError{Limit: l, Found: n}
+	}
+	return err
+}
+
+func (c Count) in(ctx context.Context, tx *sql.Tx) (int, error) {
+	where := `WHERE principal = $1 AND started >= $2 AND grouped = 0 AND outcome IN ('', 'done', 'escrowed', 'unknown')`
+	args := []any{identity(c.Principal), stamp(c.Since)}
+	if c.Connection != "" {
+		args = append(args, identity(c.Connection))
+		where += ` AND connection = $3`
+	}
+	if c.Single {
+		where += ` AND parent = ''`
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT class, compromised, COUNT(*) FROM operations `+where+` GROUP BY class, compromised`, args...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	total := 0
+	for rows.Next() {
+		var class Class
+		var compromised, n int
+		if err := rows.Scan(&class, &compromised, &n); err != nil {
+			return 0, err
+		}
+		if slices.Contains(c.Classes, class) && (class != "rotate" || !c.Compromised || compromised == 1) {
+			total += n
+		}
+	}
+	return total, rows.Err()
+}
+
+// Head returns the last entry of the chain.
+func (l *Ledger) Head(ctx context.Context) (head Head, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		head, err = headOf(ctx, tx)
+		return err
+	})
+	return head, err
+}

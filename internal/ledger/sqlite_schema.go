@@ -1,0 +1,83 @@
+package ledger
+
+// migrations are the scripts that make the schema, in order; never change one that was released.
+func migrations() []string { return []string{schema1} }
+
+const schema1 = `
+CREATE TABLE entries (
+	seq          INTEGER PRIMARY KEY,
+	prev_hash    TEXT NOT NULL,
+	hash         TEXT NOT NULL,
+	operation_id TEXT NOT NULL,
+	kind         TEXT NOT NULL,
+	time         TEXT NOT NULL,
+	body         TEXT NOT NULL
+) STRICT;
+CREATE INDEX entries_of_operation ON entries (operation_id, seq);
+
+CREATE TRIGGER entries_only_follow BEFORE INSERT ON entries
+WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM entries)
+	OR NEW.prev_hash IS NOT COALESCE((SELECT hash FROM entries ORDER BY seq DESC LIMIT 1),
+		'0000000000000000000000000000000000000000000000000000000000000000')
+BEGIN SELECT RAISE(ABORT, 'an entry must follow the last one'); END;
+CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries
+BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
+CREATE TRIGGER entries_never_go BEFORE DELETE ON entries
+BEGIN SELECT RAISE(ABORT, 'entries are never removed'); END;
+
+CREATE TABLE operations (
+	id          TEXT PRIMARY KEY,
+	seq         INTEGER NOT NULL UNIQUE,
+	parent      TEXT NOT NULL,
+	principal   TEXT NOT NULL,
+	tool        TEXT NOT NULL,
+	class       TEXT NOT NULL,
+	connection  TEXT NOT NULL,
+	preview     TEXT NOT NULL,
+	sink        TEXT NOT NULL,
+	sink_key    TEXT NOT NULL,
+	outcome     TEXT NOT NULL,
+	started     TEXT NOT NULL,
+	grouped     INTEGER NOT NULL,
+	compromised INTEGER NOT NULL,
+	state       TEXT NOT NULL
+) STRICT;
+CREATE INDEX operations_of_principal ON operations (principal, started);
+CREATE INDEX operations_of_parent ON operations (parent, seq) WHERE parent <> '';
+CREATE INDEX operations_of_preview ON operations (preview, seq) WHERE preview <> '';
+CREATE INDEX operations_of_key ON operations (sink, sink_key, seq) WHERE sink <> '';
+CREATE INDEX operations_open ON operations (seq) WHERE outcome = '';
+
+CREATE TABLE leases (
+	operation_id TEXT PRIMARY KEY,
+	holder       TEXT NOT NULL,
+	expires      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE open_changes (
+	provider     TEXT NOT NULL,
+	account      TEXT NOT NULL,
+	token        TEXT NOT NULL,
+	operation_id TEXT NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX one_open_change ON open_changes (provider, account, token);
+CREATE INDEX open_changes_of_operation ON open_changes (operation_id);
+
+CREATE TABLE previews (
+	code_digest TEXT PRIMARY KEY,
+	id          TEXT NOT NULL UNIQUE,
+	principal   TEXT NOT NULL,
+	tool        TEXT NOT NULL,
+	arguments   TEXT NOT NULL,
+	plan        TEXT NOT NULL,
+	created     TEXT NOT NULL,
+	expires     TEXT NOT NULL,
+	until       TEXT NOT NULL,
+	state       TEXT NOT NULL,
+	result      TEXT NOT NULL,
+	approved_by TEXT NOT NULL,
+	approved    TEXT NOT NULL,
+	declined_by TEXT NOT NULL
+) STRICT;
+CREATE INDEX previews_of_principal ON previews (principal, state, until);
+`

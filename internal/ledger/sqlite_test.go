@@ -1,0 +1,409 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+)
+
+func TestSQLite(t *testing.T) {
+	t.Parallel()
+	testLedger(t, func(t *testing.T) place { return sqliteAt(file(t)) })
+}
+
+func TestOpenedAtNeed(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	l := ledger.New(path, ledger.Options{})
+	t.Cleanup(func() { must(t, l.Close()) })
+	if ledger.Exists(path) || ledger.Exists(filepath.Dir(path)) {
+		t.Fatal("New has made something")
+	}
+	wantEqual(t, peek(t, l, "yes").Verdict, ledger.NotACode)
+	if ledger.Exists(filepath.Dir(path)) {
+		t.Fatal("what is no code has made something")
+	}
+	ended(t, l, "t", ledger.Done)
+	if !ledger.Exists(path) {
+		t.Fatal("nothing was made")
+	}
+	if runtime.GOOS == "windows" {
+		return
+	}
+	modes := map[string]fs.FileMode{filepath.Dir(path): 0o700, path: 0o600, path + "-wal": 0o600, path + "-shm": 0o600}
+	for name, want := range modes {
+		info, err := os.Lstat(name)
+		must(t, err)
+		if info.Mode().Perm() != want {
+			t.Errorf("%s has mode %04o, want %04o", name, info.Mode().Perm(), want)
+		}
+	}
+}
+
+func TestDurable(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	sqliteAt(path)(t, ledger.Options{})
+	var journal string
+	must(t, raw(t, path).QueryRowContext(t.Context(), "PRAGMA journal_mode").Scan(&journal))
+	wantEqual(t, journal, "wal")
+}
+
+func TestRefusedPlaces(t *testing.T) {
+	t.Parallel()
+	write := func(name, content string, mode fs.FileMode) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			must(t, os.WriteFile(path+name, []byte(content), mode))
+			must(t, os.Chmod(path+name, mode))
+		}
+	}
+	link := func(name string) func(t *testing.T, path string) {
+		return func(t *testing.T, path string) {
+			must(t, os.WriteFile(path+".real", nil, 0o600))
+			must(t, os.Symlink(path+".real", path+name))
+		}
+	}
+	for name, test := range map[string]struct {
+		make func(t *testing.T, path string)
+		says []string
+	}{
+		"a link":                {link(""), []string{"link"}},
+		"a link for a log":      {link("-wal"), []string{"link", "-wal"}},
+		"a directory":           {func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o700)) }, []string{"no regular file"}},
+		"open to others":        {write("", "", 0o644), []string{"0644", "chmod 600"}},
+		"log open to others":    {write("-wal", "", 0o640), []string{"0640", "-wal"}},
+		"directory of others":   {func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(path), 0o755)) }, []string{"0755", "chmod 700"}},
+		"text":                  {write("", strings.Repeat("this is no database\n", 300), 0o600), []string{"no database", "backup"}},
+		"another's database":    {func(t *testing.T, path string) { other(t, path, "CREATE TABLE x (y)") }, []string{"another program"}},
+		"another's application": {func(t *testing.T, path string) { other(t, path, "PRAGMA application_id=7") }, []string{"another program"}},
+		"a newer version": {
+			func(t *testing.T, path string) {
+				l, err := ledger.Open(t.Context(), path, ledger.Options{})
+				must(t, err)
+				must(t, l.Close())
+				other(t, path, "PRAGMA user_version=99")
+			}, []string{"newer version", "upgrade"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := file(t)
+			must(t, os.Mkdir(filepath.Dir(path), 0o700))
+			test.make(t, path)
+			l := ledger.New(path, ledger.Options{})
+			defer l.Close()
+			_, err := l.Begin(t.Context(), "", intent("t"))
+			wantErr(t, err, ledger.ErrUnavailable, test.says...)
+			_, err = ledger.Open(t.Context(), path, ledger.Options{})
+			wantErr(t, err, ledger.ErrUnavailable, test.says...)
+		})
+	}
+}
+
+func other(t *testing.T, path string, statements ...string) {
+	t.Helper()
+	execRaw(t, path, statements...)
+	must(t, os.Chmod(path, 0o600))
+}
+
+func TestOpensAgainOnceMended(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	must(t, os.Mkdir(path, 0o700))
+	l := ledger.New(path, ledger.Options{})
+	defer l.Close()
+	wantErr(t, l.Open(t.Context()), ledger.ErrUnavailable)
+	must(t, os.Remove(path))
+	ended(t, l, "t", ledger.Done)
+}
+
+func TestReadOnlyFile(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 || runtime.GOOS == "windows" {
+		t.Skip("this user may write everything")
+	}
+	path := file(t)
+	l, err := ledger.Open(t.Context(), path, ledger.Options{})
+	must(t, err)
+	must(t, l.Close())
+	must(t, os.Chmod(path, 0o400))
+	l = ledger.New(path, ledger.Options{})
+	defer l.Close()
+	_, err = l.Begin(t.Context(), "", intent("t"))
+	wantErr(t, err, ledger.ErrUnavailable, "may not be written", path)
+}
+
+func TestLocked(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	hasty := sqliteAt(path)(t, ledger.Options{Patience: time.Millisecond})
+	patient := sqliteAt(path)(t, ledger.Options{Patience: time.Minute})
+	db := raw(t, path)
+	_, err := db.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	must(t, err)
+
+	_, err = hasty.Begin(t.Context(), "", intent("t"))
+	wantErr(t, err, ledger.ErrUnavailable, "locked", path)
+	_, err = hasty.List(t.Context(), ledger.Query{}) // reading waits for nobody
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan error)
+	begin := func(ctx context.Context) {
+		_, err := patient.Begin(ctx, "", intent("t"))
+		results <- err
+	}
+	go begin(ctx)
+	cancel()
+	wantErr(t, <-results, context.Canceled)
+	go begin(t.Context())
+	_, err = db.ExecContext(t.Context(), "ROLLBACK")
+	must(t, err)
+	must(t, <-results)
+}
+
+func TestEntriesAreKept(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	l := sqliteAt(path)(t, ledger.Options{})
+	ended(t, l, "t", ledger.Done)
+	db := raw(t, path)
+	const values = `SELECT %s, %s, 'h', 'o', 'step', 't', '{}' FROM entries WHERE seq = 2`
+	for _, statement := range []string{
+		`UPDATE entries SET body = '{}' WHERE seq = 1`,
+		`UPDATE entries SET seq = 7 WHERE seq = 2`,
+		`DELETE FROM entries WHERE seq = 2`,
+		`DELETE FROM entries`,
+		`INSERT OR REPLACE INTO entries ` + fmt.Sprintf(values, "2", "prev_hash"),
+		`INSERT INTO entries ` + fmt.Sprintf(values, "4", "hash"),
+		`INSERT INTO entries ` + fmt.Sprintf(values, "3", "prev_hash"),
+		`INSERT INTO entries ` + fmt.Sprintf(values, "NULL", "hash"),
+	} {
+		if _, err := db.ExecContext(t.Context(), statement); err == nil {
+			t.Errorf("the database took %s", statement)
+		}
+	}
+	wantEqual(t, wantIntact(t, l).Entries, 2)
+}
+
+// forge makes an entry's hash fit its content.
+func forge(t *testing.T, l *ledger.Ledger, path, id string, seq int64, change func(*ledger.Entry)) {
+	t.Helper()
+	entries, err := l.History(t.Context(), id)
+	must(t, err)
+	for _, e := range entries {
+		if e.Seq != seq {
+			continue
+		}
+		change(&e)
+		_, err := raw(t, path).ExecContext(t.Context(), `UPDATE entries SET body = $1, hash = $2 WHERE seq = $3`, string(e.Body), e.Digest(), seq)
+		must(t, err)
+	}
+}
+
+func TestTampering(t *testing.T) {
+	t.Parallel()
+	// The chain holds two operations, each with intent, step and outcome, and a preview: 1 to 7.
+	const swap = `UPDATE entries SET seq = -seq WHERE seq IN (3, 4); UPDATE entries SET seq = 7 + seq WHERE seq < 0`
+	lie := func(e *ledger.Entry) { e.Body = []byte(`{"step":"lie"}`) }
+	sql := func(statement string) func(*testing.T, *ledger.Ledger, string, string) {
+		return func(t *testing.T, _ *ledger.Ledger, path, _ string) { execRaw(t, path, statement) }
+	}
+	for name, test := range map[string]struct {
+		tamper func(t *testing.T, l *ledger.Ledger, path, first string)
+		want   []string // each problem begins so
+		states bool     // only the derived states are wrong: rebuilding mends it
+	}{
+		"body": {sql(`UPDATE entries SET body = replace(body, 'unused', 'abused') WHERE seq = 4`), []string{"entry 4: it was altered", "operation"}, false},
+		"body with a line feed": {
+			sql(`UPDATE entries SET body = body || char(10) WHERE seq = 2`), []string{"entry 2: it was altered"}, false,
+		},
+		"time":              {sql(`UPDATE entries SET time = replace(time, '2026', '2025') WHERE seq = 2`), []string{"entry 2: it was altered"}, false},
+		"point of the time": {sql(`UPDATE entries SET time = replace(time, '.', ',') WHERE seq = 2`), []string{"entry 2: it was altered"}, false},
+		"form of the time": {
+			sql(`UPDATE entries SET time = replace(time, 'Z', '0Z') WHERE seq = 2`), []string{"entry 2: it was altered", "operation"}, false,
+		},
+		"kind":      {sql(`UPDATE entries SET kind = 'outcome' WHERE seq = 2`), []string{"entry 2: it was altered", "operation"}, false},
+		"operation": {sql(`UPDATE entries SET operation_id = '' WHERE seq = 2`), []string{"entry 2: it was altered", "operation"}, false},
+		"hash":      {sql(`UPDATE entries SET hash = replace(hash, substr(hash, 1, 8), '00000000') WHERE seq = 2`), []string{"entry 2: it was altered", "entry 3: it does not follow entry 2"}, false},
+		"hash before": {
+			sql(`UPDATE entries SET prev_hash = replace(prev_hash, substr(prev_hash, 1, 8), '00000000') WHERE seq = 2`),
+			[]string{"entry 2: it was altered", "entry 2: it does not follow entry 1"},
+			false,
+		},
+		"with its hash": {
+			func(t *testing.T, l *ledger.Ledger, path, first string) { forge(t, l, path, first, 2, lie) },
+			[]string{"entry 3: it does not follow entry 2: that one was altered", "operation"},
+			false,
+		},
+		"removed":       {sql(`DELETE FROM entries WHERE seq = 2`), []string{"entry 3: the entry before it, 2, is missing", "operation"}, false},
+		"two removed":   {sql(`DELETE FROM entries WHERE seq IN (2, 3)`), []string{"entry 4: the entries before it, 2 to 3, are missing", "operation"}, false},
+		"first removed": {sql(`DELETE FROM entries WHERE seq = 1`), []string{"entry 2: the entry before it, 1, is missing", "operation"}, false},
+		"removed and closed up": {
+			sql(`DELETE FROM entries WHERE seq = 2; UPDATE entries SET seq = -seq WHERE seq > 2; UPDATE entries SET seq = -seq - 1 WHERE seq < 0`),
+			[]string{
+				"entry 2: it was altered or moved", "entry 2: it does not follow entry 1", "entry 3: it was altered or moved",
+				"entry 4: it was altered or moved", "entry 5: it was altered or moved", "entry 6: it was altered or moved", "operation",
+			},
+			false,
+		},
+		"exchanged": {
+			sql(swap), []string{
+				"entry 3: it was altered or moved", "entry 3: it was moved: what is entry 4 now was written before it",
+				"entry 4: it was altered or moved", "entry 4: it was moved: what is entry 2 now was written before it",
+				"entry 5: it was moved: what is entry 3 now was written before it",
+			}, false,
+		},
+		"inserted": {
+			sql(`UPDATE entries SET seq = -seq WHERE seq > 2; UPDATE entries SET seq = 1 - seq WHERE seq < 0;
+				INSERT INTO entries SELECT 3, hash, hash, '', kind, time, body FROM entries WHERE seq = 2`),
+			[]string{
+				"entry 3: it was altered or moved", "entry 4: it was altered or moved", "entry 5: it was altered or moved",
+				"entry 6: it was altered or moved", "entry 7: it was altered or moved", "entry 8: it was altered or moved",
+			},
+			false,
+		},
+		"a state":         {sql(`UPDATE operations SET state = replace(state, 'unused', 'abused') WHERE seq = 4`), []string{"operation"}, true},
+		"a column":        {sql(`UPDATE operations SET principal = 'ann' WHERE seq = 4`), []string{"operation"}, true},
+		"an outcome":      {sql(`UPDATE operations SET outcome = '' WHERE seq = 4`), []string{"operation"}, true},
+		"state removed":   {sql(`DELETE FROM operations WHERE seq = 4`), []string{"operation"}, true},
+		"state exchanged": {sql(`UPDATE operations SET state = (SELECT state FROM operations WHERE seq = 1) WHERE seq = 4`), []string{"operation"}, true},
+		"state of nobody": {
+			sql(`INSERT INTO operations SELECT 'x', 99, parent, principal, tool, class, connection, preview, sink, sink_key, outcome, started, grouped, compromised, state FROM operations WHERE seq = 4`),
+			[]string{"operation x: it has a state and no entries"},
+			true,
+		},
+		"state of nobody, first": {
+			sql(`INSERT INTO operations SELECT '+', 99, parent, principal, tool, class, connection, preview, sink, sink_key, outcome, started, grouped, compromised, state FROM operations WHERE seq = 4`),
+			[]string{"operation +: it has a state and no entries"},
+			true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := file(t)
+			l := sqliteAt(path)(t, newClock().options())
+			first := begin(t, l, intent("t1"))
+			must(t, first.Step(t.Context(), "sent", ledger.Details{}))
+			finish(t, first, ledger.Done)
+			second := begin(t, l, intent("t2"))
+			must(t, second.Step(t.Context(), "sent", ledger.Details{}))
+			finish(t, second, ledger.Done)
+			openPreview(t, l, "local")
+			noted := head(t, l)
+			execRaw(t, path, `DROP TRIGGER entries_only_follow`, `DROP TRIGGER entries_never_change`, `DROP TRIGGER entries_never_go`)
+			wantIntact(t, l)
+
+			test.tamper(t, l, path, first.ID())
+			report := verify(t, l, noted.Hash)
+			if len(report.Problems) < len(test.want) {
+				t.Fatalf("found %s\nwant %s", problems(&report), strings.Join(test.want, "\n"))
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(report.Problems[i].String(), want) {
+					t.Errorf("problem %d: %s\nwant %s", i, report.Problems[i], want)
+				}
+			}
+			if !test.states {
+				wantErr(t, l.Rebuild(t.Context()), ledger.ErrUnavailable, "entry")
+				return
+			}
+			wantEqual(t, len(report.Problems), 1)
+			must(t, l.Rebuild(t.Context()))
+			wantIntact(t, l)
+		})
+	}
+}
+
+func TestShortened(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	l := sqliteAt(path)(t, ledger.Options{})
+	first := ended(t, l, "t1", ledger.Done)
+	before := head(t, l)
+	last := ended(t, l, "t2", ledger.Done)
+	noted := head(t, l)
+	execRaw(t, path, `DROP TRIGGER entries_never_change`, `DROP TRIGGER entries_never_go`)
+
+	forge(t, l, path, last, 4, func(e *ledger.Entry) { e.Body = []byte(`{"outcome":"done","note":"lie"}`) })
+	rewritten := verify(t, l, noted.Hash)
+	if !strings.Contains(problems(&rewritten), "not in the chain") {
+		t.Errorf("rewritten: %s", problems(&rewritten))
+	}
+	execRaw(t, path, `DELETE FROM entries WHERE seq > 2`, `DELETE FROM operations WHERE seq > 2`)
+	wantIntact(t, l) // by itself, it is in order
+	shortened := verify(t, l, noted.Hash)
+	if !strings.Contains(problems(&shortened), "not in the chain") {
+		t.Errorf("shortened: %s", problems(&shortened))
+	}
+	if report := verify(t, l, before.Hash); !report.OK() || report.Given != 2 {
+		t.Errorf("%+v", report)
+	}
+	wantEqual(t, get(t, l, first).Outcome, ledger.Done)
+}
+
+// Rebuilding gives the tokens of open operations back to them.
+func TestRebuildOpen(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	l := sqliteAt(path)(t, ledger.Options{})
+	s := begin(t, l, intent("t1"))
+	before := get(t, l, s.ID())
+	execRaw(t, path, `DELETE FROM operations`, `DELETE FROM open_changes`)
+	must(t, l.Rebuild(t.Context()))
+	wantEqual(t, get(t, l, s.ID()), before)
+	_, err := l.Begin(t.Context(), "", intent("t1"))
+	wantErr(t, err, ledger.ErrChangeInProgress)
+	finish(t, s, ledger.Done)
+	wantIntact(t, l)
+}
+
+func TestManyProblems(t *testing.T) {
+	t.Parallel()
+	report, err := ledger.VerifyExport(strings.NewReader(strings.Repeat("{}\n", ledger.MaxProblems+1)), "")
+	must(t, err)
+	wantEqual(t, []any{len(report.Problems), report.More}, []any{ledger.MaxProblems, true})
+}
+
+// A byte that changes anywhere in the file, outside what the database does not use, is found.
+func TestDamagedFile(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	l, err := ledger.Open(t.Context(), path, ledger.Options{})
+	must(t, err)
+	for n := range 20 {
+		ended(t, l, fmt.Sprint("t", n), ledger.Done)
+	}
+	must(t, l.Close())
+	data, err := os.ReadFile(path)
+	must(t, err)
+	for _, page := range []int{1, 2, 3, 5, 8} {
+		damaged := append([]byte(nil), data...)
+		for i := range 200 {
+			damaged[page*4096+i] ^= 0xff
+		}
+		must(t, os.WriteFile(path, damaged, 0o600))
+		l, err := ledger.Open(t.Context(), path, ledger.Options{})
+		if err != nil {
+			wantErr(t, err, ledger.ErrUnavailable, "damaged")
+			continue
+		}
+		report, err := l.Verify(t.Context(), "")
+		if err == nil && report.OK() {
+			t.Errorf("damage in page %d was not found", page)
+		}
+		if err != nil && !errors.Is(err, ledger.ErrUnavailable) {
+			t.Error(err)
+		}
+		must(t, l.Close())
+	}
+}
