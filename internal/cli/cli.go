@@ -29,6 +29,7 @@ type app struct {
 	version string
 	streams Streams
 	flags   flags
+	log     *logWriter // nil until something may be logged
 }
 
 // flags are those of every command.
@@ -53,6 +54,9 @@ func Run(ctx context.Context, version string, args []string, streams Streams) in
 	root.SetOut(streams.Out)
 	root.SetErr(streams.Err)
 	err := root.ExecuteContext(ctx)
+	if a.log != nil {
+		a.log.close()
+	}
 	switch {
 	case err == nil:
 		return 0
@@ -115,14 +119,17 @@ func (a *app) quiet() {
 
 // logger writes to standard error: standard output belongs to the protocol.
 func (a *app) logger(c config.Log) *slog.Logger {
+	if a.log == nil {
+		a.log = newLogWriter(a.streams.Err)
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
 	}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.streams.Err, &slog.HandlerOptions{Level: level}))
+		return slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(tint.NewTextHandler(a.streams.Err, &tint.Options{
+	return slog.New(tint.NewTextHandler(a.log, &tint.Options{
 		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err),
 	}))
 }
