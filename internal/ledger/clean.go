@@ -79,6 +79,10 @@ func (i Intent) cleaned() (Intent, error) {
 	}
 	i.Client = Client{name(i.Client.Name), name(i.Client.Version)}
 	i.Reason = sanitize.Message(i.Reason)
+	i.NewTokenName = name(i.NewTokenName)
+	if i.MoreTargets < 0 {
+		return i, invalid("an operation cannot have %d more targets", i.MoreTargets)
+	}
 	if more := len(i.Targets) - MaxTargets; more > 0 {
 		i.MoreTargets += more
 	}
@@ -101,6 +105,7 @@ func (d Details) cleaned() Details {
 		OldEnds:         whole(d.OldEnds),
 		Verified:        name(d.Verified),
 		Note:            sanitize.Message(d.Note),
+		Version:         d.Version,
 	}
 }
 

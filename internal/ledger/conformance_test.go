@@ -36,6 +36,9 @@ func testLedger(t *testing.T, newPlace func(t *testing.T) place) {
 		"pages":                     testPages,
 		"count":                     testCount,
 		"limits":                    testLimits,
+		"limits weigh":              testWeights,
+		"deliveries":                testDeliveries,
+		"late deliveries":           testLateDelivery,
 		"cleaning":                  testCleaning,
 		"identities stay different": testIdentities,
 		"many targets":              testManyTargets,
@@ -47,6 +50,9 @@ func testLedger(t *testing.T, newPlace func(t *testing.T) place) {
 		"previews":                  testPreviews,
 		"preview decisions":         testDecisions,
 		"preview ends":              testPreviewEnds,
+		"preview releases":          testReleases,
+		"preview questions":         testQuestions,
+		"answers at once":           testAnsweredOnce,
 		"previews at once":          testTakenOnce,
 		"preview bounds":            testPreviewBounds,
 		"previews keep no argument": testArgumentsUnread,
@@ -63,7 +69,9 @@ func testLife(t *testing.T, at place) {
 	l := at(t, c.options())
 	id, err := ledger.NewID()
 	must(t, err)
-	i := intent("t1", func(i *ledger.Intent) { i.Preview, i.ApprovedBy, i.Sink, i.Key = "pv_A", "root", "files", "ci/x" })
+	i := intent("t1", func(i *ledger.Intent) {
+		i.Preview, i.ApprovedBy, i.Sink, i.Key, i.NewTokenName = "pv_A", "root", "files", "ci/x", "ci"
+	})
 	began := c.Now()
 	s, err := l.Begin(t.Context(), id, i)
 	must(t, err)
@@ -72,9 +80,9 @@ func testLife(t *testing.T, at place) {
 	wantEqual(t, get(t, l, id), want, process)
 
 	c.add(time.Second)
-	must(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: "t2", VendorRequestID: "r1", Verified: "skipped"}))
+	must(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: "t2", VendorRequestID: "r1", Verified: "skipped", Version: 7}))
 	want.Step, want.Lease = "minted", c.Now().Add(time.Minute)
-	want.Details = ledger.Details{NewTokenID: "t2", VendorRequestID: "r1", Verified: "skipped"}
+	want.Details = ledger.Details{NewTokenID: "t2", VendorRequestID: "r1", Verified: "skipped", Version: 7}
 	wantEqual(t, get(t, l, id), want, process)
 
 	ends := c.add(time.Second).Add(time.Hour)
@@ -82,9 +90,9 @@ func testLife(t *testing.T, at place) {
 		Outcome: ledger.Done, ErrorCode: "none",
 		Details: ledger.Details{Fingerprint: "hmac-sha256:0011223344556677", OldTokenID: "t1", OldEnds: ends, Verified: "true", Note: "fine"},
 	}))
-	want.Outcome, want.ErrorCode, want.Ended, want.Lease = ledger.Done, "none", c.Now(), time.Time{}
+	want.Outcome, want.ErrorCode, want.Ended, want.OutcomeSeq, want.Lease = ledger.Done, "none", c.Now(), 3, time.Time{}
 	want.Details = ledger.Details{
-		NewTokenID: "t2", VendorRequestID: "r1", Fingerprint: "hmac-sha256:0011223344556677", OldTokenID: "t1", OldEnds: ends, Verified: "true", Note: "fine",
+		NewTokenID: "t2", VendorRequestID: "r1", Fingerprint: "hmac-sha256:0011223344556677", OldTokenID: "t1", OldEnds: ends, Verified: "true", Note: "fine", Version: 7,
 	}
 	other := at(t, c.options())
 	wantEqual(t, get(t, other, id), want, process)
@@ -128,6 +136,7 @@ func testInvalid(t *testing.T, at place) {
 		"no tool":            {change: func(i *ledger.Intent) { i.Tool = "" }},
 		"a tool of words":    {change: func(i *ledger.Intent) { i.Tool = "revoke token" }},
 		"no class":           {change: func(i *ledger.Intent) { i.Class = "" }},
+		"fewer targets":      {change: func(i *ledger.Intent) { i.MoreTargets = -1 }},
 		"target without id":  {change: func(i *ledger.Intent) { i.Targets = []ledger.Target{{Name: "x"}} }},
 		"parent that is not": {change: func(i *ledger.Intent) { i.Parent = "p" }},
 		"not an id":          {id: "1"},
@@ -156,12 +165,13 @@ func testInvalid(t *testing.T, at place) {
 func testRecord(t *testing.T, at place) {
 	l := at(t, ledger.Options{})
 	holder := begin(t, l, intent("t"))
-	op, err := l.Record(t.Context(), "", intent("t"), ledger.Result{Outcome: ledger.Refused, ErrorCode: "protected"})
+	op, recorded, err := l.Record(t.Context(), "", intent("t"), ledger.Result{Outcome: ledger.Refused, ErrorCode: "protected"})
 	must(t, err)
+	wantEqual(t, recorded, head(t, l))
 	wantEqual(t, get(t, l, op.ID), op)
 	wantEqual(t, []string{string(op.Outcome), op.ErrorCode}, []string{"refused", "protected"})
 	wantEqual(t, kinds(t, l, op.ID), []string{"intent", "outcome"})
-	_, err = l.Record(t.Context(), "", intent("t"), ledger.Result{})
+	_, _, err = l.Record(t.Context(), "", intent("t"), ledger.Result{})
 	wantErr(t, err, ledger.ErrInvalid)
 	finish(t, holder, ledger.Done)
 	wantIntact(t, l)
@@ -377,6 +387,7 @@ func testResolve(t *testing.T, at place) {
 		}
 		must(t, err)
 		want := before
+		want.OutcomeSeq = head(t, l).Seq
 		want.Outcome, want.Resolved, want.ResolvedBy, want.Verified = ledger.Done, c.Now(), by, "true"
 		wantEqual(t, get(t, l, id), want)
 		wantErr(t, l.Resolve(t.Context(), id, "", ledger.Result{Outcome: ledger.Failed}), ledger.ErrFinished)
@@ -510,6 +521,155 @@ func testLimits(t *testing.T, at place) {
 	must(t, err)
 }
 
+// targets gives an intent n targets of its own.
+func targets(n int) func(*ledger.Intent) {
+	return func(i *ledger.Intent) {
+		first := i.Targets[0].ID
+		i.Targets = nil
+		for k := range n {
+			i.Targets = append(i.Targets, ledger.Target{ID: fmt.Sprint(first, "-", k)})
+		}
+	}
+}
+
+func testWeights(t *testing.T, at place) {
+	c := newClock()
+	l := at(t, c.options())
+	limit := ledger.Limit{Count: ledger.Count{Principal: "local", Classes: []ledger.Class{"revoke", "revoke"}}, Most: 50}
+	begin := func(token string, change ...func(*ledger.Intent)) (*ledger.Lease, error) {
+		return l.Begin(t.Context(), "", intent(token, change...), limit)
+	}
+	s, err := begin("a", targets(40))
+	must(t, err)
+	_, err = begin("b", targets(11))
+	var reached *ledger.LimitError
+	if !errors.As(err, &reached) {
+		t.Fatal(err)
+	}
+	wantEqual(t, *reached, ledger.LimitError{Limit: limit, Found: 40, Wanted: 11})
+	wantErr(t, err, ledger.ErrLimit, "40 ", "at most 50", "10 left", "change 11", "fewer")
+	_, err = begin("b", targets(1), func(i *ledger.Intent) { i.MoreTargets = 10 })
+	wantErr(t, err, ledger.ErrLimit)
+	nine, err := begin("c", targets(9))
+	must(t, err)
+	_, err = begin("d", targets(2))
+	wantErr(t, err, ledger.ErrLimit, "1 left")
+	_, err = begin("e", targets(0)) // at least 1
+	must(t, err)
+	_, err = begin("f")
+	wantErr(t, err, ledger.ErrLimit, "0 left", "wait")
+	_, err = begin("g", targets(100), func(i *ledger.Intent) { i.Group = true })
+	must(t, err)
+	count := func() int {
+		n, err := l.CountSince(t.Context(), limit.Count)
+		must(t, err)
+		return n
+	}
+	wantEqual(t, count(), 50)
+	finish(t, s, ledger.Unknown)
+	wantEqual(t, count(), 50)
+	must(t, l.Resolve(t.Context(), s.ID(), "", ledger.Result{Outcome: ledger.Failed})) // it has changed nothing
+	wantEqual(t, count(), 10)
+	finish(t, nine, ledger.AlreadyGone)
+	wantEqual(t, count(), 1)
+	wantIntact(t, l)
+}
+
+// deliver makes an operation that put a secret of the token into a key.
+func deliver(t *testing.T, l *ledger.Ledger, token, key string, outcome ledger.Outcome, change ...func(*ledger.Intent)) string {
+	t.Helper()
+	s := begin(t, l, intent("", append([]func(*ledger.Intent){func(i *ledger.Intent) { i.Targets, i.Sink, i.Key = nil, "files", key }}, change...)...))
+	must(t, s.Finish(t.Context(), ledger.Result{Outcome: outcome, Details: ledger.Details{NewTokenID: token}}))
+	return s.ID()
+}
+
+func testDeliveries(t *testing.T, at place) {
+	l := at(t, newClock().options()) // all at one time: their order is that of the chain
+	want := func(token, key, id string) {
+		t.Helper()
+		of, found, err := l.LastDelivery(t.Context(), "launchdarkly", "acme", token)
+		must(t, err)
+		wantEqual(t, []any{of.ID, found}, []any{id, id != ""})
+		to, found, err := l.LastDeliveryTo(t.Context(), "files", key)
+		must(t, err)
+		wantEqual(t, []any{to.ID, found}, []any{id, id != ""})
+		if id != "" {
+			wantEqual(t, of, get(t, l, id))
+		}
+	}
+	want("t", "k", "")
+	for _, outcome := range []ledger.Outcome{ledger.Escrowed, ledger.Unknown, ledger.Failed, ledger.Refused, ledger.AlreadyGone} {
+		deliver(t, l, "t", "k", outcome)
+	}
+	deliver(t, l, "t", "k", ledger.Done, func(i *ledger.Intent) { i.Sink = "" })
+	deliver(t, l, "t", "", ledger.Done)
+	deliver(t, l, "", "k", ledger.Done)
+	want("t", "k", "")
+	for _, change := range []func(*ledger.Intent){
+		func(i *ledger.Intent) { i.Provider, i.Sink = "mailtrap", "vault" },
+		func(i *ledger.Intent) { i.Account, i.Sink = "other", "vault" },
+	} {
+		deliver(t, l, "t", "k", ledger.Done, change)
+	}
+	want("t", "k", "")
+
+	// One that began first and ends last is the newest.
+	slow := begin(t, l, intent("", func(i *ledger.Intent) { i.Targets, i.Sink, i.Key = nil, "files", "k" }))
+	first := deliver(t, l, "t", "k", ledger.Done)
+	want("t", "k", first)
+	must(t, slow.Finish(t.Context(), ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: "t"}}))
+	want("t", "k", slow.ID())
+
+	// What was resolved by itself counts from then; by another operation, the delivery is that one's.
+	alone, helped := deliver(t, l, "t", "k", ledger.Unknown), deliver(t, l, "t", "k", ledger.Escrowed)
+	second := deliver(t, l, "t", "k", ledger.Done)
+	want("t", "k", second)
+	must(t, l.Resolve(t.Context(), alone, alone, ledger.Result{Outcome: ledger.Done}))
+	want("t", "k", alone)
+	third := deliver(t, l, "t", "k", ledger.Done)
+	must(t, l.Resolve(t.Context(), helped, third, ledger.Result{Outcome: ledger.Done}))
+	want("t", "k", third)
+	elsewhere := deliver(t, l, "t", "other", ledger.Done)
+	of, _, err := l.LastDelivery(t.Context(), "launchdarkly", "acme", "t")
+	must(t, err)
+	wantEqual(t, of.ID, elsewhere)
+	to, _, err := l.LastDeliveryTo(t.Context(), "files", "k")
+	must(t, err)
+	wantEqual(t, to.ID, third)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = l.LastDelivery(ctx, "launchdarkly", "acme", "none")
+	wantErr(t, err, context.Canceled)
+	wantIntact(t, l)
+	must(t, l.Rebuild(t.Context()))
+	wantIntact(t, l)
+}
+
+// A late report that names the token makes a delivery of what had ended without it, as of its end.
+func testLateDelivery(t *testing.T, at place) {
+	c := newClock()
+	l := at(t, c.options())
+	s := begin(t, l, intent("", func(i *ledger.Intent) { i.Targets, i.Sink, i.Key = nil, "files", "k" }))
+	c.add(time.Minute)
+	claimed, err := l.Claim(t.Context(), s.ID())
+	must(t, err)
+	finish(t, claimed, ledger.Done)
+	ended := head(t, l).Seq
+	newer := deliver(t, l, "t", "k", ledger.Done)
+	_, found, err := l.LastDelivery(t.Context(), "launchdarkly", "acme", "late")
+	must(t, err)
+	wantEqual(t, found, false)
+	wantErr(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: "late"}), ledger.ErrLeaseLost)
+	op, _, err := l.LastDelivery(t.Context(), "launchdarkly", "acme", "late")
+	must(t, err)
+	wantEqual(t, []any{op.ID, op.OutcomeSeq}, []any{s.ID(), ended})
+	op, _, err = l.LastDeliveryTo(t.Context(), "files", "k")
+	must(t, err)
+	wantEqual(t, op.ID, newer)
+	wantIntact(t, l)
+}
+
 // Values that must not come through, each with what makes it dangerous.
 const (
 	mailtrapShape    = "0123456789abcdef0123456789abcdef"
@@ -555,7 +715,7 @@ func testCleaning(t *testing.T, at place) {
 		r.Outcome = ledger.Unknown
 		must(t, claimed.Finish(t.Context(), r))
 		must(t, l.Resolve(t.Context(), s.ID(), "", r))
-		_, err = l.Record(t.Context(), "", i, r)
+		_, _, err = l.Record(t.Context(), "", i, r)
 		must(t, err)
 		p, _, err := l.OpenPreview(t.Context(), ledger.Preview{Principal: text, Tool: text, Arguments: []byte(`{}`), Plan: []byte(`{}`)})
 		must(t, err)

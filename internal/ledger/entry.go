@@ -23,6 +23,7 @@ const (
 	kindPreviewApproved = "preview_approved"
 	kindPreviewDeclined = "preview_declined"
 	kindPreviewTaken    = "preview_taken"
+	kindPreviewReleased = "preview_released"
 )
 
 // timeLayout is of one width, so that times as text sort as times. Always UTC.

@@ -50,13 +50,18 @@ func (e *ChangeInProgressError) Unwrap() error { return ErrChangeInProgress }
 
 // LimitError says which limit is reached. It wraps [ErrLimit].
 type LimitError struct {
-	Limit Limit
-	Found int // operations that count already
+	Limit  Limit
+	Found  int // what counts already
+	Wanted int // what the refused operation would count
 }
 
 func (e *LimitError) Error() string {
-	return fmt.Sprintf("%d changes of this kind since %s, and at most %d are allowed; wait, or have the limit raised",
-		e.Found, e.Limit.Since.UTC().Format(time.RFC3339), e.Limit.Most)
+	left, next := max(0, e.Limit.Most-e.Found), "wait, or have the limit raised"
+	if left > 0 {
+		next = "change fewer at once, " + next
+	}
+	return fmt.Sprintf("%d tokens were changed like this since %s, and at most %d are allowed: %d left, and this would change %d; %s",
+		e.Found, e.Limit.Since.UTC().Format(time.RFC3339), e.Limit.Most, left, e.Wanted, next)
 }
 
 // Unwrap returns [ErrLimit].

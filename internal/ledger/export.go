@@ -55,7 +55,7 @@ func exportOperations(ctx context.Context, tx *sql.Tx, w io.Writer) error {
 	out := csv.NewWriter(w)
 	header := []string{
 		"operation", "parent", "started", "ended", "outcome", "error_code", "principal", "client", "tool", "class", "connection",
-		"provider", "account", "targets", "target_ids", "new_token_id", "old_token_id", "old_ends", "sink", "sink_key", "fingerprint",
+		"provider", "account", "targets", "target_ids", "new_token_name", "new_token_id", "old_token_id", "old_ends", "sink", "sink_key", "sink_version", "fingerprint",
 		"verified", "preview_id", "approved_by", "vendor_request_id", "step", "reason", "note",
 	}
 	if err := out.Write(header); err != nil {
@@ -88,11 +88,15 @@ func (o *Operation) cells() []string {
 	for i, t := range o.Targets {
 		ids[i] = t.ID
 	}
+	version := ""
+	if o.Version != 0 {
+		version = strconv.Itoa(o.Version)
+	}
 	cells := []string{
 		o.ID, o.Parent, date(o.Started), date(o.Ended), string(o.Outcome), o.ErrorCode, o.Principal,
 		strings.TrimSpace(o.Client.Name + " " + o.Client.Version), o.Tool, string(o.Class), o.Connection, o.Provider, o.Account,
-		strconv.Itoa(len(o.Targets) + o.MoreTargets), strings.Join(ids, " "), o.NewTokenID, o.OldTokenID, date(o.OldEnds), o.Sink, o.Key,
-		o.Fingerprint, o.Verified, o.Preview, o.ApprovedBy, o.VendorRequestID, o.Step, o.Reason, o.Note,
+		strconv.Itoa(len(o.Targets) + o.MoreTargets), strings.Join(ids, " "), o.NewTokenName, o.NewTokenID, o.OldTokenID, date(o.OldEnds), o.Sink, o.Key,
+		version, o.Fingerprint, o.Verified, o.Preview, o.ApprovedBy, o.VendorRequestID, o.Step, o.Reason, o.Note,
 	}
 	for i, cell := range cells {
 		// Spreadsheets take what begins so for a formula, and token names come from anyone.

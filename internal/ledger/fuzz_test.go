@@ -21,7 +21,7 @@ func FuzzAltered(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = l.Close() })
 	f.Fuzz(func(t *testing.T, reason, note string, at uint, flip byte) {
-		_, err := l.Record(t.Context(), "", intent("t", func(i *ledger.Intent) { i.Reason, i.Targets[0].Name = reason, note }),
+		_, _, err := l.Record(t.Context(), "", intent("t", func(i *ledger.Intent) { i.Reason, i.Targets[0].Name = reason, note }),
 			ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Note: note}})
 		must(t, err)
 		page, err := l.List(t.Context(), ledger.Query{Limit: 1})
@@ -102,7 +102,7 @@ func BenchmarkPeek(b *testing.B) {
 func BenchmarkVerify(b *testing.B) {
 	l := benchLedger(b)
 	for n := range 1000 {
-		if _, err := l.Record(b.Context(), "", intent(fmt.Sprint("t", n)), ledger.Result{Outcome: ledger.Done}); err != nil {
+		if _, _, err := l.Record(b.Context(), "", intent(fmt.Sprint("t", n)), ledger.Result{Outcome: ledger.Done}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -169,7 +169,8 @@ func (l *Ledger) read(ctx context.Context, f func(*sql.Tx) error) error {
 	return db.read(ctx, f)
 }
 
-// Limit bounds how many operations of a kind may be begun.
+// Limit bounds what operations of a kind may change: what was found, and the targets of the operation
+// to begin, must not be more than Most.
 type Limit struct {
 	Count
 	Most int
@@ -197,16 +198,17 @@ func (l *Ledger) Begin(ctx context.Context, id string, i Intent, limits ...Limit
 }
 
 // Record records a change that has ended already, with its result: one that was refused, or that
-// was found done. It takes no token and no limit is judged.
-func (l *Ledger) Record(ctx context.Context, id string, i Intent, r Result) (Operation, error) {
-	r, err := r.cleaned()
+// was found done. It takes no token and no limit is judged. The head belongs in the log, as
+// [Lease.Head] says.
+func (l *Ledger) Record(ctx context.Context, id string, i Intent, r Result) (op Operation, head Head, err error) {
+	r, err = r.cleaned()
 	if err != nil {
-		return Operation{}, err
+		return op, head, err
 	}
-	var head Head
-	return l.start(ctx, id, i, nil, func(tx *sql.Tx, op *Operation) error {
+	op, err = l.start(ctx, id, i, nil, func(tx *sql.Tx, op *Operation) error {
 		return l.advance(ctx, tx, op, kindOutcome, r, &head)
 	}, &head)
+	return op, head, err
 }
 
 // start appends the intent and then does what the caller needs in the same transaction.
@@ -230,8 +232,9 @@ func (l *Ledger) start(
 		if _, err := find(ctx, tx, id); !errors.Is(err, ErrNotFound) {
 			return errors.Join(err, invalid("operation %s is on record already", id))
 		}
+		wanted := (&Operation{Intent: i}).weight()
 		for _, limit := range limits {
-			if err := limit.check(ctx, tx); err != nil {
+			if err := limit.check(ctx, tx, wanted); err != nil {
 				return err
 			}
 		}
@@ -314,12 +317,15 @@ func (l *Ledger) take(ctx context.Context, tx *sql.Tx, op *Operation, tokens []s
 }
 
 // Resolve gives an operation whose outcome is unknown or escrowed its final one, once that has been
-// found out or the secret delivered. by is the operation that did it, or empty. An operation with
-// any other outcome is [ErrFinished]; an open one [ErrHeld].
+// found out or the secret delivered. by is the operation that did it; empty, or the same id: no
+// other. An operation with any other outcome is [ErrFinished]; an open one [ErrHeld].
 func (l *Ledger) Resolve(ctx context.Context, id, by string, r Result) error {
 	r, err := r.cleaned()
 	if err != nil {
 		return err
+	}
+	if by == id {
+		by = ""
 	}
 	if by != "" {
 		if err := checkID(by); err != nil {

@@ -69,6 +69,8 @@ type Intent struct {
 	ApprovedBy  string `json:"approved_by,omitempty"`
 	Sink        string `json:"sink,omitempty"`
 	Key         string `json:"sink_key,omitempty"`
+	// NewTokenName is the name of a token that is to be made: its id is not known yet.
+	NewTokenName string `json:"new_token_name,omitempty"`
 }
 
 // Details are what becomes known on the way. Each is safe to show. Later ones replace earlier ones;
@@ -82,6 +84,8 @@ type Details struct {
 	OldEnds     time.Time `json:"old_ends,omitzero"`     // when the old secret stops working
 	Verified    string    `json:"verified,omitempty"`
 	Note        string    `json:"note,omitempty"`
+	// Version is the version of the sink's key that holds the secret.
+	Version int `json:"sink_version,omitempty"`
 }
 
 // Result is how an operation ended.
@@ -110,6 +114,8 @@ type Operation struct {
 	// through which operation.
 	Resolved   time.Time `json:"resolved,omitzero"`
 	ResolvedBy string    `json:"resolved_by,omitempty"`
+	// OutcomeSeq is the number of the entry that gave the present outcome.
+	OutcomeSeq int64 `json:"outcome_seq,omitempty"`
 
 	// Seq is the number of the intent's entry. Lease is until when the process has the operation to
 	// itself; zero: nobody has. Both are as of the reading.
@@ -119,6 +125,27 @@ type Operation struct {
 
 // IsOpen reports whether the operation has no outcome yet.
 func (o *Operation) IsOpen() bool { return o.Outcome == "" }
+
+// weight is what the operation counts against limits: its targets, where it changed them or may have.
+func (o *Operation) weight() int {
+	switch o.Outcome {
+	case Failed, AlreadyGone, Refused:
+		return 0
+	}
+	if o.Group {
+		return 0
+	}
+	return max(1, len(o.Targets)+o.MoreTargets)
+}
+
+// delivered orders the deliveries of secrets into sinks by when they ended. Zero: it is none. What
+// another operation resolved is that one's delivery.
+func (o *Operation) delivered() int64 {
+	if o.Outcome != Done || o.Sink == "" || o.Key == "" || o.NewTokenID == "" || o.ResolvedBy != "" {
+		return 0
+	}
+	return o.OutcomeSeq
+}
 
 func (d *Details) merge(o Details) {
 	set := func(to *string, from string) {
@@ -134,6 +161,9 @@ func (d *Details) merge(o Details) {
 	set(&d.Note, o.Note)
 	if !o.OldEnds.IsZero() {
 		d.OldEnds = o.OldEnds
+	}
+	if o.Version != 0 {
+		d.Version = o.Version
 	}
 }
 
@@ -199,7 +229,7 @@ func (o *Operation) finish(e Entry) error {
 	if err := o.read(e, &b); err != nil {
 		return err
 	}
-	o.Outcome, o.ErrorCode, o.Ended = b.Outcome, b.ErrorCode, e.Time
+	o.Outcome, o.ErrorCode, o.Ended, o.OutcomeSeq = b.Outcome, b.ErrorCode, e.Time, e.Seq
 	o.merge(b.Details)
 	return nil
 }
@@ -243,7 +273,7 @@ func (o *Operation) resolve(e Entry) error {
 	if err := json.Unmarshal(e.Body, &b); err != nil {
 		return fmt.Errorf("unreadable resolution: %w", err)
 	}
-	o.Outcome, o.ErrorCode, o.Resolved, o.ResolvedBy = b.Outcome, b.ErrorCode, e.Time, b.By
+	o.Outcome, o.ErrorCode, o.Resolved, o.ResolvedBy, o.OutcomeSeq = b.Outcome, b.ErrorCode, e.Time, b.By, e.Seq
 	o.merge(b.Details)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
@@ -37,6 +38,7 @@ type Preview struct {
 	ApprovedBy string // empty: nobody has
 	Approved   time.Time
 	DeclinedBy string
+	Taken      time.Time // when its code was taken; zero: it was not
 }
 
 // PreviewState says how far a preview is.
@@ -103,7 +105,7 @@ func (l *Ledger) OpenPreview(ctx context.Context, p Preview) (Preview, string, e
 			return err
 		}
 		return insert(ctx, tx, "previews", codeDigest(code), p.ID, identity(p.Principal), p.Tool, string(digests), string(p.Plan),
-			stamp(p.Created), stamp(p.Expires), stamp(p.Expires), string(PreviewOpen), "", "", "", "")
+			stamp(p.Created), stamp(p.Expires), stamp(p.Expires), string(PreviewOpen), "", "", "", "", "", "")
 	})
 	if err != nil {
 		return Preview{}, "", err
@@ -135,14 +137,73 @@ func (l *Ledger) TakePreview(ctx context.Context, code, principal, tool string, 
 		if err != nil || check.Verdict != Accepted {
 			return err
 		}
-		check.Preview.State = PreviewRunning
-		_, err := l.append(ctx, tx, "", kindPreviewTaken, previewBody{Preview: check.Preview.ID, By: identity(principal)})
+		e, err := l.append(ctx, tx, "", kindPreviewTaken, previewBody{Preview: check.Preview.ID, By: identity(principal)})
 		if err != nil {
 			return err
 		}
-		return setPreview(ctx, tx, check.Preview.ID, PreviewRunning, l.now().Add(resultLife))
+		check.Preview.State, check.Preview.Taken = PreviewRunning, e.Time
+		return setPreview(ctx, tx, &check.Preview, l.now().Add(resultLife))
 	})
-	return check, err
+	if err != nil {
+		return Check{}, err
+	}
+	return check, nil
+}
+
+// ReleasePreview gives a preview that TakePreview accepted back as open, with its code, since nothing
+// was sent and nothing will be. Where the code has expired meanwhile, the preview is over.
+func (l *Ledger) ReleasePreview(ctx context.Context, id string) error {
+	return l.write(ctx, func(tx *sql.Tx) error {
+		p, _, err := findPreview(ctx, tx, `id = $1`, id)
+		if err != nil {
+			return err
+		}
+		if p.State != PreviewRunning {
+			return fmt.Errorf("%w: preview %s is %s; only what was taken can be given back", ErrPreviewOver, p.ID, p.State)
+		}
+		if _, err := l.append(ctx, tx, "", kindPreviewReleased, previewBody{Preview: p.ID}); err != nil {
+			return err
+		}
+		p.State, p.Taken = PreviewOpen, time.Time{}
+		return setPreview(ctx, tx, &p, p.Expires)
+	})
+}
+
+// AskPreview opens a question on an open preview, and returns what its answer must bring back: 130
+// random bits, of which the ledger keeps a digest only. The question before, if any, is void.
+func (l *Ledger) AskPreview(ctx context.Context, id string) (state string, err error) {
+	state = rand.Text()
+	err = l.write(ctx, func(tx *sql.Tx) error {
+		p, _, err := l.undecided(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		return setQuestion(ctx, tx, p.ID, codeDigest(state))
+	})
+	if err != nil {
+		return "", err
+	}
+	return state, nil
+}
+
+// AnswerPreview reports whether state is that of the preview's open question. The question is spent
+// then, whatever the answer.
+func (l *Ledger) AnswerPreview(ctx context.Context, id, state string) (bool, error) {
+	right := false
+	err := l.write(ctx, func(tx *sql.Tx) error {
+		p, k, err := l.undecided(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		right = subtle.ConstantTimeCompare([]byte(k.question), []byte(codeDigest(state))) == 1
+		return setQuestion(ctx, tx, p.ID, "")
+	})
+	return right && err == nil, err
+}
+
+func setQuestion(ctx context.Context, tx *sql.Tx, id, digest string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE previews SET question = $1 WHERE id = $2`, digest, id)
+	return err
 }
 
 // RecordPreview keeps the result of a change that TakePreview accepted, as JSON, so that the same
@@ -163,7 +224,8 @@ func (l *Ledger) RecordPreview(ctx context.Context, id string, result json.RawMe
 		if err != nil {
 			return err
 		}
-		return setPreview(ctx, tx, p.ID, PreviewDone, l.now().Add(resultLife))
+		p.State = PreviewDone
+		return setPreview(ctx, tx, &p, l.now().Add(resultLife))
 	})
 }
 
@@ -171,7 +233,7 @@ func (l *Ledger) RecordPreview(ctx context.Context, id string, result json.RawMe
 // done is null.
 func (l *Ledger) FindPreview(ctx context.Context, id string) (p Preview, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		p, err = l.alive(ctx, tx, id)
+		p, _, err = l.alive(ctx, tx, id)
 		return err
 	})
 	return p, err
@@ -193,11 +255,8 @@ func (l *Ledger) decide(ctx context.Context, id, who, kind string) (p Preview, e
 	}
 	who = identity(who)
 	err = l.write(ctx, func(tx *sql.Tx) error {
-		if p, err = l.alive(ctx, tx, id); err != nil {
+		if p, _, err = l.undecided(ctx, tx, id); err != nil {
 			return err
-		}
-		if p.State != PreviewOpen {
-			return fmt.Errorf("%w: preview %s is %s already", ErrPreviewOver, p.ID, p.State)
 		}
 		if kind == kindPreviewApproved && p.ApprovedBy != "" {
 			return nil
@@ -223,6 +282,7 @@ type kept struct {
 	arguments map[string]string // digests
 	result    json.RawMessage
 	until     time.Time // when it is forgotten
+	question  string    // the digest of its open question's state
 }
 
 func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, code, principal, tool string, arguments json.RawMessage) (Check, error) {
@@ -253,21 +313,30 @@ func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, code, principal, tool st
 }
 
 // alive returns a preview that is not forgotten.
-func (l *Ledger) alive(ctx context.Context, tx *sql.Tx, id string) (Preview, error) {
+func (l *Ledger) alive(ctx context.Context, tx *sql.Tx, id string) (Preview, kept, error) {
 	p, k, err := findPreview(ctx, tx, `id = $1`, id)
 	if err == nil && !l.now().Before(k.until) {
 		err = notFound("preview", id)
 	}
-	return p, err
+	return p, k, err
+}
+
+// undecided returns a preview that is open.
+func (l *Ledger) undecided(ctx context.Context, tx *sql.Tx, id string) (Preview, kept, error) {
+	p, k, err := l.alive(ctx, tx, id)
+	if err == nil && p.State != PreviewOpen {
+		err = fmt.Errorf("%w: preview %s is %s already", ErrPreviewOver, p.ID, p.State)
+	}
+	return p, k, err
 }
 
 func findPreview(ctx context.Context, tx *sql.Tx, where, value string) (Preview, kept, error) {
 	var p Preview
 	var k kept
-	var digests, plan, created, expires, until, result, approved string
+	var digests, plan, created, expires, until, result, approved, taken string
 	err := tx.QueryRowContext(ctx, `SELECT id, principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved,
-		declined_by FROM previews WHERE `+where, value).Scan(&p.ID, &p.Principal, &p.Tool, &digests, &plan, &created, &expires, &until,
-		&p.State, &result, &p.ApprovedBy, &approved, &p.DeclinedBy)
+		declined_by, taken, question FROM previews WHERE `+where, value).Scan(&p.ID, &p.Principal, &p.Tool, &digests, &plan, &created, &expires, &until,
+		&p.State, &result, &p.ApprovedBy, &approved, &p.DeclinedBy, &taken, &k.question)
 	if errors.Is(err, sql.ErrNoRows) {
 		return p, k, notFound("preview", value)
 	}
@@ -279,7 +348,9 @@ func findPreview(ctx context.Context, tx *sql.Tx, where, value string) (Preview,
 		k.result = json.RawMessage(result)
 	}
 	err = json.Unmarshal([]byte(digests), &k.arguments)
-	for to, text := range map[*time.Time]string{&p.Created: created, &p.Expires: expires, &k.until: until, &p.Approved: approved} {
+	for to, text := range map[*time.Time]string{
+		&p.Created: created, &p.Expires: expires, &k.until: until, &p.Approved: approved, &p.Taken: taken,
+	} {
 		if text == "" {
 			continue
 		}
@@ -293,8 +364,10 @@ func findPreview(ctx context.Context, tx *sql.Tx, where, value string) (Preview,
 	return p, k, nil
 }
 
-func setPreview(ctx context.Context, tx *sql.Tx, id string, state PreviewState, until time.Time) error {
-	_, err := tx.ExecContext(ctx, `UPDATE previews SET state = $1, until = $2 WHERE id = $3`, string(state), stamp(until), id)
+// setPreview puts how far a preview is. No question outlives that.
+func setPreview(ctx context.Context, tx *sql.Tx, p *Preview, until time.Time) error {
+	_, err := tx.ExecContext(ctx, `UPDATE previews SET state = $1, until = $2, taken = $3, question = '' WHERE id = $4`,
+		string(p.State), stamp(until), stampOrEmpty(p.Taken), p.ID)
 	return err
 }
 

@@ -84,7 +84,7 @@ func testPreviews(t *testing.T, at place) {
 		}
 	}
 	check := take(t, b, code)
-	want.State = ledger.PreviewRunning
+	want.State, want.Taken = ledger.PreviewRunning, c.Now()
 	wantEqual(t, check, ledger.Check{Verdict: ledger.Accepted, Preview: want})
 	wantEqual(t, take(t, a, code).Verdict, ledger.Running)
 	must(t, b.RecordPreview(t.Context(), p.ID, json.RawMessage(`{"done":1}`)))
@@ -201,6 +201,137 @@ func testTakenOnce(t *testing.T, at place) {
 			t.Error(check.Verdict, err)
 		}
 		return check.Verdict == ledger.Accepted
+	})
+	wantEqual(t, won, 1)
+}
+
+func testReleases(t *testing.T, at place) {
+	c := newClock()
+	a, b := at(t, c.options()), at(t, c.options())
+	p, code := openPreview(t, a, "local")
+	approved, err := a.ApprovePreview(t.Context(), p.ID, "root")
+	must(t, err)
+	wantErr(t, a.ReleasePreview(t.Context(), p.ID), ledger.ErrPreviewOver, "open")
+	wantErr(t, a.ReleasePreview(t.Context(), "pv_X"), ledger.ErrNotFound)
+
+	began := c.add(time.Minute)
+	wantEqual(t, take(t, a, code).Preview.Taken, began)
+	c.add(time.Second)
+	running := peek(t, b, code)
+	wantEqual(t, []any{running.Verdict, running.Preview.Taken}, []any{ledger.Running, began})
+	must(t, b.ReleasePreview(t.Context(), p.ID))
+	wantEqual(t, peek(t, a, code), ledger.Check{Verdict: ledger.Accepted, Preview: approved}) // as it was
+	wantErr(t, b.ReleasePreview(t.Context(), p.ID), ledger.ErrPreviewOver)
+
+	c.add(9*time.Minute - time.Second - time.Microsecond)
+	again := c.Now()
+	wantEqual(t, take(t, a, code).Verdict, ledger.Accepted)
+	must(t, a.RecordPreview(t.Context(), p.ID, json.RawMessage(`1`)))
+	ended := peek(t, a, code)
+	wantEqual(t, []any{ended.Verdict, ended.Preview.Taken}, []any{ledger.PreviewEnded, again})
+	wantErr(t, a.ReleasePreview(t.Context(), p.ID), ledger.ErrPreviewOver, "done")
+
+	// Released after its code has expired, it is over.
+	p, code = openPreview(t, a, "local")
+	wantEqual(t, take(t, a, code).Verdict, ledger.Accepted)
+	c.add(10 * time.Minute)
+	must(t, a.ReleasePreview(t.Context(), p.ID))
+	wantEqual(t, take(t, a, code).Verdict, ledger.NotACode)
+	_, err = a.FindPreview(t.Context(), p.ID)
+	wantErr(t, err, ledger.ErrNotFound)
+	wantErr(t, a.RecordPreview(t.Context(), p.ID, json.RawMessage(`1`)), ledger.ErrPreviewOver)
+	wantEqual(t, strings.Count(export(t, a, ledger.JSONLines), `"kind":"preview_released","operation":"","body":{"preview":"pv_`), 2)
+	wantIntact(t, a)
+}
+
+func testQuestions(t *testing.T, at place) {
+	c := newClock()
+	a, b := at(t, c.options()), at(t, c.options())
+	p, code := openPreview(t, a, "local")
+	other, _ := openPreview(t, a, "local")
+	before := head(t, a)
+	ask := func() string {
+		t.Helper()
+		state, err := a.AskPreview(t.Context(), p.ID)
+		must(t, err)
+		if len(state) < 26 {
+			t.Errorf("state %q has less than 128 random bits", state)
+		}
+		return state
+	}
+	answer := func(id, state string, want bool) {
+		t.Helper()
+		right, err := b.AnswerPreview(t.Context(), id, state)
+		must(t, err)
+		wantEqual(t, right, want)
+	}
+	answer(p.ID, "", false) // nothing was asked
+	state := ask()
+	answer(other.ID, state, false)
+	answer(p.ID, state, true)
+	answer(p.ID, state, false) // spent
+	state = ask()
+	answer(p.ID, strings.ToLower(state), false)
+	answer(p.ID, state, false) // the wrong answer has spent it
+	for _, wrong := range []string{"", p.ID, code, state[1:]} {
+		ask()
+		answer(p.ID, wrong, false)
+	}
+	first := ask()
+	second := ask()
+	if first == second {
+		t.Error("two questions have one state")
+	}
+	answer(p.ID, first, false)
+	second = ask()
+	answer(p.ID, second, true)
+	wantEqual(t, head(t, a), before)
+
+	state = ask()
+	take(t, a, code)
+	for range 2 {
+		_, err := a.AskPreview(t.Context(), p.ID)
+		wantErr(t, err, ledger.ErrPreviewOver, "running")
+		_, err = a.AnswerPreview(t.Context(), p.ID, state)
+		wantErr(t, err, ledger.ErrPreviewOver)
+	}
+	must(t, a.ReleasePreview(t.Context(), p.ID))
+	answer(p.ID, state, false) // no question outlives the taking
+
+	state = ask()
+	_, err := a.DeclinePreview(t.Context(), p.ID, "root")
+	must(t, err)
+	right, err := a.AnswerPreview(t.Context(), p.ID, state)
+	wantErr(t, err, ledger.ErrPreviewOver, "declined")
+	wantEqual(t, right, false)
+	for _, id := range []string{"pv_X", code} {
+		_, err = a.AskPreview(t.Context(), id)
+		wantErr(t, err, ledger.ErrNotFound)
+		_, err = a.AnswerPreview(t.Context(), id, state)
+		wantErr(t, err, ledger.ErrNotFound)
+	}
+	state, err = a.AskPreview(t.Context(), other.ID)
+	must(t, err)
+	c.add(10 * time.Minute)
+	_, err = a.AnswerPreview(t.Context(), other.ID, state)
+	wantErr(t, err, ledger.ErrNotFound)
+	if strings.Contains(export(t, a, ledger.JSONLines), state) {
+		t.Error("a state is in the chain")
+	}
+	wantIntact(t, a)
+}
+
+func testAnsweredOnce(t *testing.T, at place) {
+	ledgers := []*ledger.Ledger{at(t, ledger.Options{}), at(t, ledger.Options{})}
+	p, _ := openPreview(t, ledgers[0], "local")
+	state, err := ledgers[0].AskPreview(t.Context(), p.ID)
+	must(t, err)
+	won := atOnce(8, func(n int) bool {
+		right, err := ledgers[n%2].AnswerPreview(t.Context(), p.ID, state)
+		if err != nil {
+			t.Error(err)
+		}
+		return right
 	})
 	wantEqual(t, won, 1)
 }

@@ -40,7 +40,8 @@ type Page struct {
 }
 
 // Count selects the operations that a limit counts: those that changed something or may have. They
-// are open, done, escrowed or unknown. A group does not count, its children do.
+// are open, done, escrowed or unknown. Each counts as many as it has targets, and at least 1. A group
+// does not count, its children do.
 type Count struct {
 	Principal  string
 	Connection string // empty: all
@@ -54,16 +55,17 @@ type Count struct {
 
 // The columns of the table operations.
 const (
-	operationColumns = "id, seq, parent, principal, tool, class, connection, preview, sink, sink_key, outcome, started, grouped, compromised, state"
-	operationWidth   = 15
+	operationColumns = "id, seq, parent, principal, tool, class, connection, provider, account, preview, sink, sink_key, token, outcome, started, " +
+		"weight, compromised, delivered, state"
+	operationWidth = 19
 )
 
 // row returns the operation's row in the table operations.
 func (o *Operation) row() []any {
 	state, _ := canonical(o) // strings, numbers and times only: cannot fail
 	return []any{
-		o.ID, o.Seq, o.Parent, o.Principal, o.Tool, string(o.Class), o.Connection, o.Preview, o.Sink, o.Key, string(o.Outcome),
-		stamp(o.Started), flag(o.Group), flag(o.Compromised), string(state),
+		o.ID, o.Seq, o.Parent, o.Principal, o.Tool, string(o.Class), o.Connection, o.Provider, o.Account, o.Preview, o.Sink, o.Key,
+		o.NewTokenID, string(o.Outcome), stamp(o.Started), o.weight(), flag(o.Compromised), o.delivered(), string(state),
 	}
 }
 
@@ -86,7 +88,8 @@ func insert(ctx context.Context, tx *sql.Tx, table string, values ...any) error 
 // update puts what can change of an operation's row.
 func update(ctx context.Context, tx *sql.Tx, op *Operation) error {
 	row := op.row()
-	_, err := tx.ExecContext(ctx, `UPDATE operations SET outcome = $1, state = $2 WHERE id = $3`, string(op.Outcome), row[len(row)-1], op.ID)
+	_, err := tx.ExecContext(ctx, `UPDATE operations SET token = $1, outcome = $2, weight = $3, delivered = $4, state = $5 WHERE id = $6`,
+		op.NewTokenID, string(op.Outcome), op.weight(), op.delivered(), row[len(row)-1], op.ID)
 	return err
 }
 
@@ -261,7 +264,29 @@ func (q Query) where() (string, []any) {
 	return "WHERE " + strings.Join(terms, " AND "), args
 }
 
-// CountSince returns how many operations count.
+// LastDelivery returns the newest operation that put a secret of the token into a sink, by when it
+// ended.
+func (l *Ledger) LastDelivery(ctx context.Context, provider, account, token string) (op Operation, found bool, err error) {
+	return l.delivery(ctx, `o.provider = $1 AND o.account = $2 AND o.token = $3`, identity(provider), identity(account), identity(token))
+}
+
+// LastDeliveryTo returns the newest operation that put a secret into the sink's key, by when it ended.
+func (l *Ledger) LastDeliveryTo(ctx context.Context, sink, key string) (op Operation, found bool, err error) {
+	return l.delivery(ctx, `o.sink = $1 AND o.sink_key = $2`, identity(sink), identity(key))
+}
+
+func (l *Ledger) delivery(ctx context.Context, where string, args ...any) (op Operation, found bool, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		op, err = scanOperation(tx.QueryRowContext(ctx, selectOperations+`WHERE o.delivered > 0 AND `+where+` ORDER BY o.delivered DESC LIMIT 1`, args...))
+		if found = err == nil; errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return op, found && err == nil, err
+}
+
+// CountSince returns what the operations count.
 func (l *Ledger) CountSince(ctx context.Context, c Count) (n int, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
 		n, err = c.in(ctx, tx)
@@ -270,41 +295,38 @@ func (l *Ledger) CountSince(ctx context.Context, c Count) (n int, err error) {
 	return n, err
 }
 
-func (l Limit) check(ctx context.Context, tx *sql.Tx) error {
+func (l Limit) check(ctx context.Context, tx *sql.Tx, wanted int) error {
 	n, err := l.in(ctx, tx)
-	if err == nil && n >= l.Most {
-		return &LimitError{Limit: l, Found: n}
+	if err == nil && n+wanted > l.Most {
+		return &LimitError{Limit: l, Found: n, Wanted: wanted}
 	}
 	return err
 }
 
 func (c Count) in(ctx context.Context, tx *sql.Tx) (int, error) {
-	where := `WHERE principal = $1 AND started >= $2 AND grouped = 0 AND outcome IN ('', 'done', 'escrowed', 'unknown')`
-	args := []any{identity(c.Principal), stamp(c.Since)}
+	where := `weight > 0 AND principal = $1 AND class = $2 AND started >= $3`
+	args := []any{identity(c.Principal), "", stamp(c.Since)}
 	if c.Connection != "" {
 		args = append(args, identity(c.Connection))
-		where += ` AND connection = $3`
+		where += ` AND connection = $4`
 	}
 	if c.Single {
 		where += ` AND parent = ''`
 	}
-	rows, err := tx.QueryContext(ctx, `SELECT class, compromised, COUNT(*) FROM operations `+where+` GROUP BY class, compromised`, args...)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
 	total := 0
-	for rows.Next() {
-		var class Class
-		var compromised, n int
-		if err := rows.Scan(&class, &compromised, &n); err != nil {
+	for _, class := range slices.Compact(slices.Sorted(slices.Values(c.Classes))) {
+		query := `SELECT CAST(COALESCE(SUM(weight), 0) AS BIGINT) FROM operations WHERE ` + where
+		if class == "rotate" && c.Compromised {
+			query += ` AND compromised = 1`
+		}
+		args[1] = string(class)
+		var n int
+		if err := tx.QueryRowContext(ctx, query, args...).Scan(&n); err != nil {
 			return 0, err
 		}
-		if slices.Contains(c.Classes, class) && (class != "rotate" || !c.Compromised || compromised == 1) {
-			total += n
-		}
+		total += n
 	}
-	return total, rows.Err()
+	return total, nil
 }
 
 // Head returns the last entry of the chain.

@@ -33,16 +33,23 @@ CREATE TABLE operations (
 	tool        TEXT NOT NULL,
 	class       TEXT NOT NULL,
 	connection  TEXT NOT NULL,
+	provider    TEXT NOT NULL,
+	account     TEXT NOT NULL,
 	preview     TEXT NOT NULL,
 	sink        TEXT NOT NULL,
 	sink_key    TEXT NOT NULL,
+	token       TEXT NOT NULL,
 	outcome     TEXT NOT NULL,
 	started     TEXT NOT NULL,
-	grouped     INTEGER NOT NULL,
+	weight      INTEGER NOT NULL,
 	compromised INTEGER NOT NULL,
+	delivered   INTEGER NOT NULL,
 	state       TEXT NOT NULL
 ) STRICT;
-CREATE INDEX operations_of_principal ON operations (principal, started);
+CREATE INDEX operations_of_principal ON operations (principal, seq);
+CREATE INDEX operations_counted ON operations (principal, class, started) WHERE weight > 0;
+CREATE INDEX operations_delivered ON operations (provider, account, token, delivered) WHERE delivered > 0;
+CREATE INDEX operations_delivered_to ON operations (sink, sink_key, delivered) WHERE delivered > 0;
 CREATE INDEX operations_of_parent ON operations (parent, seq) WHERE parent <> '';
 CREATE INDEX operations_of_preview ON operations (preview, seq) WHERE preview <> '';
 CREATE INDEX operations_of_key ON operations (sink, sink_key, seq) WHERE sink <> '';
@@ -77,7 +84,9 @@ CREATE TABLE previews (
 	result      TEXT NOT NULL,
 	approved_by TEXT NOT NULL,
 	approved    TEXT NOT NULL,
-	declined_by TEXT NOT NULL
+	declined_by TEXT NOT NULL,
+	taken       TEXT NOT NULL,
+	question    TEXT NOT NULL
 ) STRICT;
 CREATE INDEX previews_of_principal ON previews (principal, state, until);
 `

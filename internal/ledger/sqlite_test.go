@@ -278,12 +278,14 @@ func TestTampering(t *testing.T) {
 		"state removed":   {sql(`DELETE FROM operations WHERE seq = 4`), []string{"operation"}, true},
 		"state exchanged": {sql(`UPDATE operations SET state = (SELECT state FROM operations WHERE seq = 1) WHERE seq = 4`), []string{"operation"}, true},
 		"state of nobody": {
-			sql(`INSERT INTO operations SELECT 'x', 99, parent, principal, tool, class, connection, preview, sink, sink_key, outcome, started, grouped, compromised, state FROM operations WHERE seq = 4`),
+			sql(`INSERT INTO operations SELECT 'x', 99, parent, principal, tool, class, connection, provider, account, preview, sink, sink_key, token, outcome, started, weight, compromised, delivered,
+				state FROM operations WHERE seq = 4`),
 			[]string{"operation x: it has a state and no entries"},
 			true,
 		},
 		"state of nobody, first": {
-			sql(`INSERT INTO operations SELECT '+', 99, parent, principal, tool, class, connection, preview, sink, sink_key, outcome, started, grouped, compromised, state FROM operations WHERE seq = 4`),
+			sql(`INSERT INTO operations SELECT '+', 99, parent, principal, tool, class, connection, provider, account, preview, sink, sink_key, token, outcome, started, weight, compromised, delivered,
+				state FROM operations WHERE seq = 4`),
 			[]string{"operation +: it has a state and no entries"},
 			true,
 		},
