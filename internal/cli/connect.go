@@ -110,7 +110,9 @@ func (a *app) environment(c config.Config, log *slog.Logger) (_ *tools.Env, rele
 
 func policyOf(name string, c config.Connection) policy.Policy {
 	return policy.Policy{
-		Connection: name, Allow: c.Allow, Protect: policy.Protect(c.Protect), MaxTargets: c.Limits.TargetsPerPreview,
+		Connection: name, Allow: c.Allow, Protect: policy.Protect(c.Protect),
+		MaxTargets: c.Limits.TargetsPerPreview, RevocationsPerHour: c.Limits.RevocationsPerHour,
+		Mint: policy.MintRules(c.Mint), InUse: c.InUse,
 	}
 }
 

@@ -21,14 +21,17 @@ const (
 // Config is the whole configuration, valid and with its defaults. The members with a JSON name are
 // those of config.json.
 type Config struct {
-	Schema      string                `json:"$schema,omitempty" jsonschema_description:"This file's JSON schema, for editors. Not read."`
-	Connections map[string]Connection `json:"connections,omitempty" jsonschema_description:"The accounts, each under a name of lower-case letters, digits, - and _."`
-	Sinks       map[string]Sink       `json:"sinks,omitempty" jsonschema_description:"The places that receive new secrets, each under a name of lower-case letters, digits, - and _."`
-	RateReserve float64               `json:"rate_reserve,omitempty" jsonschema:"minimum=0,maximum=0.9,default=0.2" jsonschema_description:"Share of each vendor's rate limit that is left to everybody else."`
-	CAFile      string                `json:"ca_file,omitempty" jsonschema_description:"PEM file of certificates to trust besides the system's."`
-	Timeout     time.Duration         `json:"timeout,omitempty" jsonschema:"default=30s" jsonschema_description:"Limit of one vendor call, from 1s to 5m."`
-	Log         Log                   `json:"log,omitzero" jsonschema_description:"What is logged to standard error, and how."`
-	ReadOnly    bool                  `json:"read_only,omitempty" jsonschema:"default=false" jsonschema_description:"Offer only the tools that change nothing."`
+	Schema             string                `json:"$schema,omitempty" jsonschema_description:"This file's JSON schema, for editors. Not read."`
+	Connections        map[string]Connection `json:"connections,omitempty" jsonschema_description:"The accounts, each under a name of lower-case letters, digits, - and _."`
+	Sinks              map[string]Sink       `json:"sinks,omitempty" jsonschema_description:"The places that receive new secrets, each under a name of lower-case letters, digits, - and _."`
+	HumanApproval      HumanApproval         `json:"human_approval,omitzero" jsonschema_description:"When a human must agree to a revocation, or to a rotation that ends the old secret at once, besides the confirm code."`
+	RecoveryRecipients []string              `json:"recovery_recipients,omitempty" jsonschema_description:"Age public keys (age1...) of people who can decrypt what is in escrow, besides the server itself."`
+	EscrowRetention    time.Duration         `json:"escrow_retention,omitempty" jsonschema:"default=24h" jsonschema_description:"How long the escrow keeps a secret that went to a sink which cannot be read back, from 1h to 30d."`
+	RateReserve        float64               `json:"rate_reserve,omitempty" jsonschema:"minimum=0,maximum=0.9,default=0.2" jsonschema_description:"Share of each vendor's rate limit that is left to everybody else."`
+	CAFile             string                `json:"ca_file,omitempty" jsonschema_description:"PEM file of certificates to trust besides the system's."`
+	Timeout            time.Duration         `json:"timeout,omitempty" jsonschema:"default=30s" jsonschema_description:"Limit of one vendor call, from 1s to 5m."`
+	Log                Log                   `json:"log,omitzero" jsonschema_description:"What is logged to standard error, and how."`
+	ReadOnly           bool                  `json:"read_only,omitempty" jsonschema:"default=false" jsonschema_description:"Offer only the tools that change nothing."`
 
 	// File is the configuration file that was read, empty where there was none.
 	File string `json:"-"`
@@ -59,6 +62,8 @@ type Connection struct {
 	Allow                    []policy.Class `json:"allow,omitempty" jsonschema:"minItems=1,enum=read,enum=mint,enum=update,enum=rotate,enum=revoke,enum=bulk" jsonschema_description:"The classes of tools that may be used, all by default."`
 	Protect                  Protect        `json:"protect,omitzero" jsonschema_description:"Tokens that nothing changes."`
 	Limits                   Limits         `json:"limits,omitzero" jsonschema_description:"Caps on changes."`
+	Mint                     Mint           `json:"mint,omitzero" provider:"launchdarkly,mailtrap" jsonschema_description:"LaunchDarkly and Mailtrap: what a token may be given when it is created or changed."`
+	InUse                    time.Duration  `json:"in_use,omitempty" provider:"atlassian,launchdarkly" jsonschema_description:"Atlassian and LaunchDarkly: a token that was used within this time, from 1h to 90d, is revoked only with allow_in_use. Off by default."`
 }
 
 // Protect names tokens that nothing changes. It converts to policy.Protect.
@@ -66,11 +71,33 @@ type Protect struct {
 	IDs    []string `json:"ids,omitempty" jsonschema_description:"Token ids."`
 	Owners []string `json:"owners,omitempty" jsonschema_description:"Account ids, member ids or e-mail addresses of owners."`
 	Names  []string `json:"names,omitempty" jsonschema_description:"Names; * stands for any text."`
+	Kinds  []string `json:"kinds,omitempty" jsonschema:"enum=user,enum=service,enum=unknown" jsonschema_description:"Kinds of tokens: user, service, or unknown, which all of Mailtrap's are."`
 }
 
 // Limits are caps on changes.
 type Limits struct {
-	TargetsPerPreview int `json:"targets_per_preview,omitempty" jsonschema:"minimum=1,maximum=100,default=100" jsonschema_description:"Tokens that one preview may hold."`
+	TargetsPerPreview  int `json:"targets_per_preview,omitempty" jsonschema:"minimum=1,maximum=100,default=100" jsonschema_description:"Tokens that one preview may hold."`
+	RevocationsPerHour int `json:"revocations_per_hour,omitempty" jsonschema:"minimum=1,maximum=10000,default=50" jsonschema_description:"Tokens that one caller may revoke within an hour."`
+}
+
+// Mint bounds what a token may be given. It converts to policy.MintRules.
+type Mint struct {
+	Access         []policy.Grant `json:"access,omitempty" jsonschema:"minItems=1,enum=read,enum=write,enum=custom,enum=inline,enum=account_admin,enum=admin" jsonschema_description:"The access that a token may have, read and write by default; admin allows all. LaunchDarkly: read, write, custom, inline, admin. Mailtrap: read, write, account_admin, admin."`
+	LongestLife    time.Duration  `json:"longest_life,omitempty" jsonschema_description:"Mailtrap: the longest time until a token expires, from 1h to 5y."`
+	ExpiryRequired bool           `json:"expiry_required,omitempty" jsonschema:"default=false" jsonschema_description:"Mailtrap: refuse tokens that never expire."`
+}
+
+// HumanApproval says when a human must agree.
+type HumanApproval struct {
+	Single      policy.Approval `json:"single,omitempty" jsonschema:"enum=off,enum=when_possible,enum=required,default=off" jsonschema_description:"For one token."`
+	Bulk        policy.Approval `json:"bulk,omitempty" jsonschema:"enum=off,enum=when_possible,enum=required,default=when_possible" jsonschema_description:"For several tokens at once, and for one after many within an hour."`
+	OrgWide     policy.Approval `json:"org_wide,omitempty" jsonschema:"enum=required,default=required" jsonschema_description:"For every token of an organization: always required."`
+	TrustClient bool            `json:"trust_client,omitempty" jsonschema:"default=false" jsonschema_description:"Let what a client on stdio answers meet required, although it shows only that the client program answered. Over HTTP it never does."`
+}
+
+// Policy returns when a human must agree, without what is always so.
+func (h HumanApproval) Policy() policy.HumanApproval {
+	return policy.HumanApproval{Single: h.Single, Bulk: h.Bulk, TrustClient: h.TrustClient}
 }
 
 // The types of sinks.
@@ -130,6 +157,8 @@ type Log struct {
 }
 
 func (c *Config) setDefaults() {
+	c.HumanApproval = HumanApproval{Single: policy.ApprovalOff, Bulk: policy.ApprovalWhenPossible, OrgWide: policy.ApprovalRequired}
+	c.EscrowRetention = 24 * time.Hour
 	c.RateReserve = 0.2
 	c.Timeout = 30 * time.Second
 	c.Log = Log{Level: "info", Format: "text"}
@@ -137,7 +166,7 @@ func (c *Config) setDefaults() {
 
 func (c *Connection) setDefaults() {
 	c.Allow = policy.Classes()
-	c.Limits.TargetsPerPreview = policy.MaxTargets
+	c.Limits = Limits{TargetsPerPreview: policy.MaxTargets, RevocationsPerHour: policy.DefaultRevocations}
 }
 
 // mints reports whether the connection's vendor makes tokens, so that it needs a sink.

@@ -3,9 +3,11 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -30,12 +32,21 @@ func Classes() []Class { return []Class{Read, Mint, Update, Rotate, Revoke, Bulk
 // MaxTargets is the most that one preview may hold.
 const MaxTargets = 100
 
-// Policy is one connection's. The zero value allows everything.
+// The revocations of one principal within an hour: where nothing is set, and at most.
+const (
+	DefaultRevocations = 50
+	MaxRevocations     = 10_000
+)
+
+// Policy is one connection's. The zero value allows all but new admin access.
 type Policy struct {
-	Connection string
-	Allow      []Class // nil: all
-	Protect    Protect
-	MaxTargets int // per preview; 0: MaxTargets
+	Connection         string
+	Allow              []Class // nil: all
+	Protect            Protect
+	MaxTargets         int // per preview; 0: MaxTargets
+	RevocationsPerHour int // of one principal; 0: DefaultRevocations
+	Mint               MintRules
+	InUse              time.Duration // a token used within it counts as in use; 0: none does
 }
 
 // Protect names tokens that nothing changes.
@@ -43,6 +54,7 @@ type Protect struct {
 	IDs    []string // token ids
 	Owners []string // account ids, member ids or e-mail addresses
 	Names  []string // patterns: * stands for any text, letters match in any case
+	Kinds  []string // user, service, unknown
 }
 
 // Allows reports whether the connection's policy allows the class.
@@ -54,6 +66,14 @@ func (p Policy) Targets() int {
 		return MaxTargets
 	}
 	return min(p.MaxTargets, MaxTargets)
+}
+
+// Revocations returns how many tokens one principal may revoke within an hour.
+func (p Policy) Revocations() int {
+	if p.RevocationsPerHour <= 0 {
+		return DefaultRevocations
+	}
+	return min(p.RevocationsPerHour, MaxRevocations)
 }
 
 // Protects returns the rule that protects t and where it is set, or "".
@@ -76,17 +96,40 @@ func (p Policy) Protects(t *providers.Token) string {
 			return place("names", pattern)
 		}
 	}
+	for _, kind := range p.Protect.Kinds {
+		if kind == string(cmp.Or(t.Kind, providers.KindUnknown)) {
+			return place("kinds", kind)
+		}
+	}
 	return ""
 }
 
 // ProtectsAny reports whether the policy protects anything at all.
 func (p Policy) ProtectsAny() bool {
-	return len(p.Protect.IDs)+len(p.Protect.Owners)+len(p.Protect.Names) > 0
+	return len(p.Protect.IDs)+len(p.Protect.Owners)+len(p.Protect.Names)+len(p.Protect.Kinds) > 0
 }
 
 // ProtectsByEmail reports whether an owner is protected by e-mail address.
 func (p Policy) ProtectsByEmail() bool {
 	return slices.ContainsFunc(p.Protect.Owners, func(owner string) bool { return strings.Contains(owner, "@") })
+}
+
+// NeedsInUse returns why t counts as in use and where that is set, or "". A last
+// use that nobody tells counts, since the token may well be in use.
+func (p Policy) NeedsInUse(t *providers.Token, now time.Time) string {
+	if p.InUse <= 0 || t.LastUsed.IsNever() {
+		return ""
+	}
+	rule := fmt.Sprintf("connections.%s.in_use is %s, and ", p.Connection, age(p.InUse))
+	used, known := t.LastUsed.Time()
+	switch {
+	case !known:
+		return rule + "nobody tells when the token was last used"
+	case used.Before(now.Add(-p.InUse)):
+		return ""
+	default:
+		return rule + "the token was last used " + t.LastUsed.String()
+	}
 }
 
 // matchName matches * against any text, also none. Everything else is literal.
@@ -111,4 +154,17 @@ func matchName(pattern, name string) bool {
 		}
 	}
 	return rest == ""
+}
+
+// age writes a duration as people set it: 90d, 24h.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d > day && d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	default:
+		return d.String()
+	}
 }
