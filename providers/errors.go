@@ -41,6 +41,7 @@ type Error struct {
 	Next       string        // what to do, empty where the code says it
 	RequestID  string        // the vendor's, for its support
 	RetryAfter time.Duration // 0 where unknown
+	Lost       *Lost         // of a change whose answer was lost, where something was looked for
 	Err        error         // cause, may be nil
 }
 

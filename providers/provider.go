@@ -79,6 +79,9 @@ const (
 	MovedWhileReading Limit = "moved_while_reading"
 	// CredentialNotAdmin: the credential may not see all members' tokens.
 	CredentialNotAdmin Limit = "credential_not_admin"
+	// VendorSearch: the vendor's own search chose what was read. How it matches is not
+	// documented, and it may not know what the vendor hides: a token may be missing.
+	VendorSearch Limit = "vendor_search"
 	// OwnCredentialUnknown: which token is the connection's own credential could not be told.
 	OwnCredentialUnknown Limit = "own_credential_unknown"
 )
@@ -179,6 +182,13 @@ const (
 	MethodReset Method = "reset"
 	MethodTwin  Method = "twin"
 )
+
+// Verifier asks the vendor with a new secret.
+type Verifier interface {
+	// VerifySecret reports whether the vendor accepts the secret as the token's. An
+	// error means that this could not be found out.
+	VerifySecret(ctx context.Context, token Token, s secret.Secret) (bool, error)
+}
 
 // Revoker ends one token.
 type Revoker interface {

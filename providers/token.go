@@ -4,6 +4,8 @@
 package providers
 
 import (
+	"encoding/json"
+	"errors"
 	"time"
 )
 
@@ -99,8 +101,17 @@ type Date struct {
 // one that was never used.
 func Never() Date { return Date{never: true} }
 
-// At returns the date of t.
-func At(t time.Time) Date { return Date{at: t.UTC()} }
+// At returns the date of t. A moment outside the years 0 to 9999, which no vendor
+// means and RFC 3339 cannot write, is unknown.
+func At(t time.Time) Date {
+	t = t.UTC()
+	if year := t.Year(); year < 0 || year > maxYear {
+		return Date{}
+	}
+	return Date{at: t}
+}
+
+const maxYear = 9999
 
 // Time returns the moment and true, or false for unknown and never.
 func (d Date) Time() (time.Time, bool) { return d.at, !d.never && !d.at.IsZero() }
@@ -118,10 +129,48 @@ func (d Date) Equal(o Date) bool { return d.never == o.never && d.at.Equal(o.at)
 func (d Date) String() string {
 	switch {
 	case d.never:
-		return "never"
+		return wordNever
 	case d.at.IsZero():
-		return "unknown"
+		return wordUnknown
 	default:
 		return d.at.Format(time.RFC3339)
 	}
 }
+
+// The words that stand for a Date without a moment.
+const (
+	wordUnknown = "unknown"
+	wordNever   = "never"
+)
+
+// MarshalJSON writes "unknown", "never" or the moment in RFC 3339, UTC, to the
+// nanosecond.
+func (d Date) MarshalJSON() ([]byte, error) {
+	if at, ok := d.Time(); ok {
+		return json.Marshal(at)
+	}
+	return json.Marshal(d.String())
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (d *Date) UnmarshalJSON(data []byte) error {
+	var text string
+	if json.Unmarshal(data, &text) != nil {
+		return errDate
+	}
+	switch text {
+	case wordUnknown:
+		*d = Date{}
+	case wordNever:
+		*d = Never()
+	default:
+		var at time.Time
+		if at.UnmarshalText([]byte(text)) != nil {
+			return errDate
+		}
+		*d = At(at)
+	}
+	return nil
+}
+
+var errDate = errors.New(`a date is "unknown", "never" or a moment in RFC 3339`)

@@ -75,6 +75,29 @@ func (s TokenSpec) IsElevated() bool {
 	return access != providers.AccessRead && access != providers.AccessWrite
 }
 
+// Grant names what the token would be given: "read", "write" or "admin" for a base
+// role, "custom" for custom roles, "inline" for an inline role. What cannot be told
+// is "admin".
+func (s TokenSpec) Grant() string {
+	return grantOf(s.Role, len(s.CustomRoles) > 0, len(s.InlineRole) > 0)
+}
+
+// grantOf names an access of exactly one kind; any other cannot be told.
+func grantOf(role string, custom, inline bool) string {
+	switch {
+	case role == "" && custom && !inline:
+		return "custom"
+	case role == "" && inline && !custom:
+		return "inline"
+	case role == "reader" && !custom && !inline:
+		return "read"
+	case role == "writer" && !custom && !inline:
+		return "write"
+	default:
+		return "admin"
+	}
+}
+
 // Create makes a token. It repeats nothing that the vendor may have carried out:
 // after a lost answer the error has CodeOutcomeUnknown.
 func (p *Provider) Create(ctx context.Context, spec TokenSpec) (providers.Minted, error) {

@@ -20,7 +20,21 @@ type Plan struct {
 	Widens bool
 	// Differences are sentences such as `name: "a" → "b"`, cleaned.
 	Differences []string
+	// Granted is what Grant returns.
+	Granted string
 }
+
+// Grant names the access that the token will have, in the words of
+// [TokenSpec.Grant].
+func (p Plan) Grant() string {
+	if p.Granted == "" {
+		return "admin" // the zero Plan tells nothing
+	}
+	return p.Granted
+}
+
+// ChangesAccess reports whether the token will be able to do something else than now.
+func (p Plan) ChangesAccess() bool { return p.Before.AccessKey != p.After.AccessKey }
 
 // PlanUpdate reads the token and says what the change would do. It changes
 // nothing. The error has CodeConflict where the token may do something else than
@@ -68,6 +82,7 @@ func (c *current) plan(change Change, before providers.Token) (Plan, error) {
 		Operations: operations, Before: before, After: after,
 		Widens:      widens(&c.record, &changed),
 		Differences: differences(&c.record, &changed, before, after),
+		Granted:     grantOf(changed.Role, len(changed.CustomRoleIDs) > 0, holds(changed.InlineRole)),
 	}, nil
 }
 

@@ -82,6 +82,26 @@ func (s TokenSpec) IsElevated() bool {
 	return false
 }
 
+// Grant names what the token would be given: "account_admin" for an admin of the
+// whole account, "read" for a viewer, else "write". What cannot be told is
+// "account_admin".
+func (s TokenSpec) Grant() string {
+	if s.IsElevated() || len(s.Permissions) == 0 {
+		return "account_admin"
+	}
+	grant := "read"
+	for _, p := range s.Permissions {
+		level, ok := writableLevel(p.AccessLevel)
+		if _, known := currentWord(p.ResourceType); !ok || !known {
+			return "account_admin"
+		}
+		if level != levelViewer {
+			grant = "write"
+		}
+	}
+	return grant
+}
+
 // CheckSpec returns an Error with CodeInvalidArgument where s cannot be sent now.
 // It sends nothing.
 func (p *Provider) CheckSpec(s TokenSpec) error {
