@@ -24,7 +24,7 @@ type Config struct {
 	Schema             string                `json:"$schema,omitempty" jsonschema_description:"This file's JSON schema, for editors. Not read."`
 	Connections        map[string]Connection `json:"connections,omitempty" jsonschema_description:"The accounts, each under a name of lower-case letters, digits, - and _."`
 	Sinks              map[string]Sink       `json:"sinks,omitempty" jsonschema_description:"The places that receive new secrets, each under a name of lower-case letters, digits, - and _."`
-	HumanApproval      HumanApproval         `json:"human_approval,omitzero" jsonschema_description:"When a human must agree to a revocation, or to a rotation that ends the old secret at once, besides the confirm code."`
+	HumanApproval      HumanApproval         `json:"human_approval,omitzero" jsonschema_description:"When a human must agree to a change, besides the confirm code."`
 	RecoveryRecipients []string              `json:"recovery_recipients,omitempty" jsonschema_description:"Age public keys (age1...) of people who can decrypt what is in escrow, besides the server itself."`
 	EscrowRetention    time.Duration         `json:"escrow_retention,omitempty" jsonschema:"default=24h" jsonschema_description:"How long the escrow keeps a secret that went to a sink which cannot be read back, from 1h to 30d."`
 	RateReserve        float64               `json:"rate_reserve,omitempty" jsonschema:"minimum=0,maximum=0.9,default=0.2" jsonschema_description:"Share of each vendor's rate limit that is left to everybody else."`
@@ -63,7 +63,7 @@ type Connection struct {
 	Protect                  Protect        `json:"protect,omitzero" jsonschema_description:"Tokens that nothing changes."`
 	Limits                   Limits         `json:"limits,omitzero" jsonschema_description:"Caps on changes."`
 	Mint                     Mint           `json:"mint,omitzero" provider:"launchdarkly,mailtrap" jsonschema_description:"LaunchDarkly and Mailtrap: what a token may be given when it is created or changed."`
-	InUse                    time.Duration  `json:"in_use,omitempty" provider:"atlassian,launchdarkly" jsonschema_description:"Atlassian and LaunchDarkly: a token that was used within this time, from 1h to 90d, is revoked only with allow_in_use. Off by default."`
+	InUse                    time.Duration  `json:"in_use,omitempty" provider:"atlassian,launchdarkly" jsonschema_description:"Atlassian and LaunchDarkly: a token that was used within this time, from 1h to 90d, is revoked, or reset as compromised, only with allow_in_use. Off by default."`
 }
 
 // Protect names tokens that nothing changes. It converts to policy.Protect.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -211,12 +212,32 @@ func (d *decoder) fillDuration(place string, value any, target reflect.Value) {
 	if text == "" && ok {
 		return
 	}
-	duration, err := time.ParseDuration(text)
-	if err != nil {
+	duration, err := parseDuration(text)
+	switch {
+	case err != nil:
 		d.problems.add(place, `is not a duration; valid: %s`, wanted(target.Type()))
-		return
+	case duration <= 0:
+		d.problems.add(place, "is not longer than zero; leave the member out to have its default")
+	default:
+		target.SetInt(int64(duration))
 	}
-	target.SetInt(int64(duration))
+}
+
+// parseDuration reads a duration as Go does, and whole days, weeks and years, as the tools' ages
+// have them.
+func parseDuration(text string) (time.Duration, error) {
+	for suffix, unit := range map[string]time.Duration{"d": day, "w": 7 * day, "y": 365 * day} {
+		number, ok := strings.CutSuffix(text, suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(number, 10, 63)
+		if err != nil || time.Duration(n) > math.MaxInt64/unit {
+			return 0, errors.New("not a duration, or too long")
+		}
+		return time.Duration(n) * unit, nil
+	}
+	return time.ParseDuration(text)
 }
 
 // fields are a struct's members of config.json, in its order.
@@ -258,7 +279,7 @@ func describe(value any) string {
 func wanted(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[time.Duration]():
-		return `a text with a unit, such as "30s"`
+		return `a text with a unit, such as "30s", "24h" or "90d"`
 	case reflect.TypeFor[auth.Reference]():
 		return `no secret stands in this file, but an object that says where it is kept: {"env": NAME}, {"file": PATH}, {"exec": [ARGV]} or {"keyring": NAME}`
 	}

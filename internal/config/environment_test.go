@@ -23,7 +23,7 @@ func TestConnectionsOfTheEnvironment(t *testing.T) {
 		"MAILTRAP_API_TOKEN", "m", "MAILTRAP_ACCOUNT_ID", "3229", "MAILTRAP_BASE_URL", "http://127.0.0.1:2",
 	)
 	c := mustLoad(t, config.Options{Getenv: env.get, Stdio: true})
-	all, limits := policy.Classes(), config.Limits{TargetsPerPreview: 100}
+	all, limits := policy.Classes(), config.Limits{TargetsPerPreview: 100, RevocationsPerHour: 50}
 	want := map[string]config.Connection{
 		"atlassian": {
 			Provider: "atlassian", OrgID: orgID, BaseURL: "http://127.0.0.1:1", Credential: auth.Reference{Env: "ATLASSIAN_ADMIN_TOKEN"},

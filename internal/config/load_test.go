@@ -125,7 +125,7 @@ func TestFile(t *testing.T) {
 	if runtime.GOOS == "darwin" {
 		t.Skip("the file is elsewhere")
 	}
-	all, limits := policy.Classes(), config.Limits{TargetsPerPreview: 100}
+	all, limits := policy.Classes(), config.Limits{TargetsPerPreview: 100, RevocationsPerHour: 50}
 	want := config.Config{
 		Connections: map[string]config.Connection{
 			"acme-atlassian": {
@@ -144,13 +144,17 @@ func TestFile(t *testing.T) {
 				PathFamily: "account", ResourceWords: "current", Sink: "files", Allow: all, Limits: limits,
 			},
 		},
-		Sinks:       map[string]config.Sink{"files": {Type: "file", Directory: filepath.Join(env["HOME"], ".local/state/tokenreeve/secrets")}},
-		RateReserve: 0.2,
-		Timeout:     30 * time.Second,
-		Log:         config.Log{Level: "info", Format: "text"},
-		File:        filepath.Join(env["HOME"], "config/tokenreeve/config.json"),
-		StateDir:    filepath.Join(env["HOME"], "state/tokenreeve"),
-		DefaultSink: "files",
+		Sinks: map[string]config.Sink{"files": {Type: "file", Directory: filepath.Join(env["HOME"], ".local/state/tokenreeve/secrets")}},
+		HumanApproval: config.HumanApproval{
+			Single: policy.ApprovalOff, Bulk: policy.ApprovalWhenPossible, OrgWide: policy.ApprovalRequired,
+		},
+		EscrowRetention: 24 * time.Hour,
+		RateReserve:     0.2,
+		Timeout:         30 * time.Second,
+		Log:             config.Log{Level: "info", Format: "text"},
+		File:            filepath.Join(env["HOME"], "config/tokenreeve/config.json"),
+		StateDir:        filepath.Join(env["HOME"], "state/tokenreeve"),
+		DefaultSink:     "files",
 	}
 	got := mustLoad(t, config.Options{Getenv: env.get, Stdio: true})
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -367,6 +371,145 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	}
 	if !strings.Contains(text, "54 problems") || !strings.HasSuffix(text, "\n  and 4 more") || strings.Count(text, "\n") != 51 {
 		t.Errorf("the error does not stop at 50 problems:\n%s", text)
+	}
+}
+
+func TestEveryProblemOfPolicies(t *testing.T) {
+	t.Parallel()
+	const privateKey = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQCANARY"
+	_, err := loadText(t, `{
+		"connections": {
+			"jira": {"provider": "atlassian", "org_id": "8d2f6f1c-5a1e-4b7c-9c39-1f6a2f1d7e55", "credential": {"env": "A"}, "mint": {},
+				"protect": {"kinds": ["service", "unknown"]}, "limits": {"revocations_per_hour": 0}, "in_use": "59m"},
+			"ld": {"provider": "launchdarkly", "credential": {"env": "A"}, "protect": {"kinds": ["User", "users", 5]},
+				"mint": {"access": ["read", "account_admin", "owner", "inlin"], "longest_life": "", "expiry_required": false}, "in_use": "91d"},
+			"ld2": {"provider": "launchdarkly", "credential": {"env": "A"}, "protect": {"kinds": "user"},
+				"mint": {"access": [], "longest_live": "90d"}, "limits": {"revocations_per_hour": 10001}, "in_use": 24},
+			"mt": {"provider": "mailtrap", "account_id": 1, "credential": {"env": "A"}, "protect": {"kinds": ["unknown", "user"]},
+				"mint": {"access": ["custom", "account-admin"], "longest_life": "3m", "expiry_required": "true"}, "in_use": "24h"},
+			"mt2": {"provider": "mailtrap", "account_id": 1, "credential": {"env": "A"}, "mint": {"access": "read", "longest_life": "6y"}},
+			"mt3": {"provider": "mailtrap", "account_id": 1, "credential": {"env": "A"}, "mint": {"longest_life": "0s"}, "limits": {"revocations_per_hour": "50"}},
+			"odd": {"provider": "jira", "credential": {"env": "A"}, "mint": {"access": ["inline", "account_admin", "x"]}, "in_use": "24h", "protect": {"kinds": ["unknown", "user"]}}
+		},
+		"human_approval": {"single": "on", "bulk": "require", "org_wide": "off", "trust_clients": true},
+		"recovery_recipients": ["`+privateKey+`", "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", "", "ssh-ed25519 canary", 7],
+		"escrow_retention": "31d"
+	}`)
+	wantProblems(
+		t, err,
+		`connections.jira.mint: bounds nothing, since nothing here makes or changes a token at Atlassian`,
+		`connections.jira.protect.kinds[1]: is "unknown", which does not occur at atlassian; valid: user, service`,
+		`connections.jira.limits.revocations_per_hour: is out of range; valid: 1 to 10000`,
+		`connections.jira.in_use: is out of range; valid: 1h to 90d`,
+		`connections.ld.protect.kinds[0]: is "User"; did you mean "user"?; valid: user, service`,
+		`connections.ld.protect.kinds[1]: is "users"; did you mean "user"?`,
+		`connections.ld.protect.kinds[2]: is a number`,
+		`connections.ld.mint.access[1]: is "account_admin", which does not occur at launchdarkly; valid: read, write, custom, inline, admin`,
+		`connections.ld.mint.access[2]: is "owner"; valid: read, write, custom, inline, admin`,
+		`connections.ld.mint.access[3]: is "inlin"; did you mean "inline"?`,
+		`connections.ld.mint.longest_life: bounds nothing, since LaunchDarkly's tokens have no end`,
+		`connections.ld.mint.expiry_required: bounds nothing, since LaunchDarkly's tokens have no end`,
+		`connections.ld.in_use: is out of range; valid: 1h to 90d`,
+		`connections.ld2.protect.kinds: is a text; valid: a list`,
+		`connections.ld2.mint.access: is empty; leave it out to allow read and write, or name some of read, write, custom, inline, admin`,
+		`connections.ld2.mint.longest_live: is not known here; did you mean "longest_life"?`,
+		`connections.ld2.limits.revocations_per_hour: is out of range`,
+		`connections.ld2.in_use: is not a duration; valid: a text with a unit, such as "30s", "24h" or "90d"`,
+		`connections.mt.protect.kinds[1]: is "user", which does not occur at mailtrap; valid: unknown`,
+		`connections.mt.mint.access[0]: is "custom", which does not occur at mailtrap; valid: read, write, account_admin, admin`,
+		`connections.mt.mint.access[1]: is "account-admin"; did you mean "account_admin"?`,
+		`connections.mt.mint.longest_life: is out of range; valid: 1h to 5y`,
+		`connections.mt.mint.expiry_required: is a text; valid: true or false`,
+		`connections.mt.in_use: would count every token as in use, since Mailtrap does not tell`,
+		`connections.mt2.mint.access: is a text; valid: a list`,
+		`connections.mt2.mint.longest_life: is out of range`,
+		`connections.mt3.mint.longest_life: is not longer than zero`,
+		`connections.mt3.limits.revocations_per_hour: is a text; valid: a whole number`,
+		`connections.odd.provider: is "jira"`,
+		`connections.odd.mint.access[2]: is "x"`,
+		`human_approval.single: is "on"; valid: off, when_possible, required`,
+		`human_approval.bulk: is "require"; did you mean "required"?`,
+		`human_approval.org_wide: is "off", but a human must always agree`,
+		`human_approval.trust_clients: is not known here; did you mean "trust_client"?`,
+		`recovery_recipients[0]: is a private key, which must not stand here`,
+		`recovery_recipients[2]: is not an age public key`,
+		`recovery_recipients[3]: is an SSH key`,
+		`recovery_recipients[4]: is a number`,
+		`escrow_retention: is out of range; valid: 1h to 30d`,
+	)
+	if text := strings.ToLower(err.Error()); strings.Contains(text, "canary") || strings.Contains(text, "qqqq") {
+		t.Errorf("the error quotes a key:\n%v", err)
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	t.Parallel()
+	const recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+	c, err := loadText(t, `{
+		"connections": {
+			"jira": {"provider": "atlassian", "org_id": "8d2f6f1c-5a1e-4b7c-9c39-1f6a2f1d7e55", "credential": {"env": "A"},
+				"protect": {"kinds": ["user", "service"]}, "in_use": "90d"},
+			"ld": {"provider": "launchdarkly", "credential": {"env": "A"}, "limits": {"revocations_per_hour": 10000},
+				"mint": {"access": ["read", "write", "custom", "inline", "admin"]}, "in_use": "1h"},
+			"mt": {"provider": "mailtrap", "account_id": 1, "credential": {"env": "A"}, "protect": {"kinds": ["unknown"]}, "limits": {"revocations_per_hour": 1},
+				"mint": {"access": ["account_admin"], "longest_life": "90d", "expiry_required": true}},
+			"mt2": {"provider": "mailtrap", "account_id": 1, "credential": {"env": "A"}, "mint": {"longest_life": "", "access": ["read", "write", "admin"]}}
+		},
+		"human_approval": {"single": "required", "bulk": "off", "org_wide": "required", "trust_client": true},
+		"recovery_recipients": ["`+recipient+`"],
+		"escrow_retention": "30d"
+	}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const day = 24 * time.Hour
+	jira, ld, mt := c.Connections["jira"], c.Connections["ld"], c.Connections["mt"]
+	for name, tt := range map[string]struct{ got, want any }{
+		"kinds at Atlassian":     {policy.Protect(jira.Protect), policy.Protect{Kinds: []string{"user", "service"}}},
+		"in use at Atlassian":    {jira.InUse, 90 * day},
+		"default revocations":    {jira.Limits, config.Limits{TargetsPerPreview: 100, RevocationsPerHour: 50}},
+		"LaunchDarkly's access":  {policy.MintRules(ld.Mint), policy.MintRules{Access: []policy.Grant{"read", "write", "custom", "inline", "admin"}}},
+		"in use at LaunchDarkly": {ld.InUse, time.Hour},
+		"revocations":            {ld.Limits.RevocationsPerHour, 10_000},
+		"Mailtrap's rules":       {policy.MintRules(mt.Mint), policy.MintRules{Access: []policy.Grant{"account_admin"}, LongestLife: 90 * day, ExpiryRequired: true}},
+		"an empty life":          {c.Connections["mt2"].Mint.LongestLife, time.Duration(0)},
+		"approval":               {c.HumanApproval.Policy(), policy.HumanApproval{Single: "required", Bulk: "off", TrustClient: true}},
+		"recipients":             {c.RecoveryRecipients, []string{recipient}},
+		"retention":              {c.EscrowRetention, 30 * day},
+	} {
+		if diff := cmp.Diff(tt.want, tt.got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	load := func(text string) (time.Duration, error) {
+		c, err := loadText(t, fmt.Sprintf(`{"connections": {"mt": {"provider": "mailtrap", "account_id": 1, "credential": {"env": "A"}, "mint": {"longest_life": %q}}}}`, text))
+		return c.Connections["mt"].Mint.LongestLife, err
+	}
+	for text, want := range map[string]time.Duration{
+		"1h": time.Hour, "36h30m": 36*time.Hour + 30*time.Minute, "1.5h": 90 * time.Minute, "90d": 90 * day, "2w": 14 * day, "1y": 365 * day, "5y": 5 * 365 * day,
+		"1825d": 1825 * day, "007d": 7 * day, "": 0,
+	} {
+		if got, err := load(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"90": "is not a duration", "d": "is not a duration", "90 d": "is not a duration", "1d12h": "is not a duration", "1.5d": "is not a duration",
+		"-1d": "is not a duration", "+1d": "is not a duration", "1D": "is not a duration", "never": "is not a duration", "293y": "is not a duration",
+		"99999999999999999999d": "is not a duration", "292y": "is out of range", "1826d": "is out of range", "59m": "is out of range",
+		"-2h": "is not longer than zero", "0": "is not longer than zero", "0d": "is not longer than zero",
+	} {
+		_, err := load(text)
+		if err == nil {
+			t.Errorf("%q is accepted", text)
+			continue
+		}
+		wantProblems(t, err, "connections.mt.mint.longest_life: "+want)
 	}
 }
 
@@ -639,6 +782,15 @@ func TestExample(t *testing.T) {
 	if len(c.Connections) != 3 || c.Connections["acme-atlassian"].OrgWideRevoke {
 		t.Errorf("the example has %d connections, or no safe values", len(c.Connections))
 	}
+	// Whoever copies the example must not trust somebody whom it names.
+	if c.HumanApproval.TrustClient || len(c.RecoveryRecipients) > 0 {
+		t.Error("the example trusts clients, or holders of a recovery key")
+	}
+	for name, connection := range c.Connections {
+		if p := (policy.Policy{Mint: policy.MintRules(connection.Mint)}); p.RefusesGrant(policy.GrantAdmin) == "" {
+			t.Errorf("%s allows admin access", name)
+		}
+	}
 }
 
 func FuzzLoad(f *testing.F) {
@@ -647,6 +799,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(`{"sinks": {"": {"type": 1}, "": null}, "timeout": "1e", "rate_reserve": -0, "log": [[[]]]}`))
 	f.Add([]byte(`{"sinks": {"a": {"type": "exec", "argv": ["t", "{key}"], "rotate": [""], "stdin": "{secret}", "env": ["\u0000"], "timeout": "1s", "accept": {"prefixes": ["\u001b/"], "connections": ["\n"]}}}}`))
 	f.Add([]byte(`{"sinks": {"a": {"type": "vault", "address": "https://v\u007f", "namespace": "\n", "mount": "a//b", "prefix": "%2e", "token": {"exec": ["t"]}, "ca_file": "~"}, "b": {"type": "file", "format": "dotenv", "directory": "/"}}}`))
+	f.Add([]byte(`{"connections": {"a": {"provider": "launchdarkly", "mint": {"access": ["\u0000"], "longest_life": "1y\n"}, "in_use": "9223372036854775808d"}}, "human_approval": {"org_wide": "\u001b"}, "recovery_recipients": ["age1\n", "AGE-SECRET-KEY-1"], "escrow_retention": "-1w"}`))
 	f.Add([]byte(strings.Repeat(`[`, 10_001)))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/invopop/jsonschema"
+	validator "github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/tokenreeve/tokenreeve/internal/config"
 )
@@ -28,7 +29,7 @@ func schema() *jsonschema.Schema {
 		Anonymous: true, ExpandedStruct: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
 			if t == reflect.TypeFor[time.Duration]() {
-				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ms|s|m))+$`}
+				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+[dwy]|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$`}
 			}
 			return nil
 		},
@@ -60,6 +61,28 @@ func TestSchema(t *testing.T) {
 	}
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s is not what the types say; run go generate ./internal/config", schemaFile)
+	}
+}
+
+// TestExampleFitsSchema checks that an editor finds nothing wrong with what the program accepts.
+func TestExampleFitsSchema(t *testing.T) {
+	t.Parallel()
+	compiled, err := validator.NewCompiler().Compile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile("../../config.json.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, life := range []string{"90d", "2w", "1y", "36h30m", "1.5h"} {
+		example, err := validator.UnmarshalJSON(bytes.NewReader(bytes.ReplaceAll(data, []byte(`"90d"`), []byte(`"`+life+`"`))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := compiled.Validate(example); err != nil {
+			t.Errorf("%s: %v", life, err)
+		}
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
-	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
@@ -21,6 +20,9 @@ const (
 	maxPageSize = 1000
 	// maxSinkTimeout leaves the vendor its share of the time that a change has.
 	maxSinkTimeout = time.Minute
+
+	day          = 24 * time.Hour
+	maxRetention = 30 * day
 
 	validName      = "lower-case letters, digits, - and _, a letter or digit first, at most 63, for example acme-mailtrap"
 	validAccountID = "the account's number, at least 1"
@@ -42,6 +44,8 @@ func (l *loader) check() {
 		l.checkSink(below("sinks", name), name, &settings)
 		c.Sinks[name] = settings
 	}
+	l.checkApproval()
+	l.checkEscrow()
 	if c.RateReserve < 0 || c.RateReserve > 0.9 {
 		ps.add("rate_reserve", "is out of range; valid: 0 to 0.9")
 	}
@@ -55,6 +59,20 @@ func (l *loader) check() {
 	checkOneOf(ps, "log.format", c.Log.Format, logFormats())
 }
 
+func (l *loader) checkEscrow() {
+	c := &l.config
+	for i, key := range c.RecoveryRecipients {
+		if _, err := sink.ParseRecipients([]string{key}); err != nil {
+			// The place says which one it is.
+			text := strings.TrimPrefix(err.Error(), "recovery recipient 1 ")
+			l.problems.add(element("recovery_recipients", i), "%s", text)
+		}
+	}
+	if c.EscrowRetention < time.Hour || c.EscrowRetention > maxRetention {
+		l.problems.add("escrow_retention", "is out of range; valid: 1h to 30d")
+	}
+}
+
 func (l *loader) checkConnection(place, name string, c *Connection) {
 	ps := &l.problems
 	if ps.at[place] {
@@ -66,6 +84,7 @@ func (l *loader) checkConnection(place, name string, c *Connection) {
 	if c.Provider == "" {
 		ps.add(place+".provider", "is missing; valid: %s, %s, %s", Atlassian, LaunchDarkly, Mailtrap)
 	} else if checkOneOf(ps, place+".provider", c.Provider, []string{Atlassian, LaunchDarkly, Mailtrap}) {
+		l.checkEffect(place, c.Provider)
 		l.checkMembers(place, reflect.TypeFor[Connection](), "provider", c.Provider, "connections")
 	}
 	l.checkCredentials(place, c)
@@ -154,38 +173,6 @@ func (l *loader) checkSinkOf(place, name string) {
 		return
 	}
 	l.problems.add(place, "is %s, which is not configured%s; valid: %s", quote(name), suggestion(name, names), strings.Join(names, ", "))
-}
-
-func (l *loader) checkPolicy(place string, c *Connection) {
-	ps := &l.problems
-	valid := make([]string, 0, len(policy.Classes()))
-	for _, class := range policy.Classes() {
-		valid = append(valid, string(class))
-	}
-	if len(c.Allow) == 0 {
-		ps.add(place+".allow", "is empty; leave it out to allow everything, or name some of %s", strings.Join(valid, ", "))
-	}
-	for i, class := range c.Allow {
-		checkOneOf(ps, element(place+".allow", i), string(class), valid)
-	}
-	l.checkTexts(place+".protect.ids", c.Protect.IDs)
-	l.checkTexts(place+".protect.owners", c.Protect.Owners)
-	if c.Provider == Mailtrap && len(c.Protect.Owners) > 0 {
-		ps.add(place+".protect.owners", "protects nothing, since Mailtrap does not tell who owns a token; use ids or names")
-	}
-	l.checkTexts(place+".protect.names", c.Protect.Names)
-	if n := c.Limits.TargetsPerPreview; n < 1 || n > policy.MaxTargets {
-		ps.add(place+".limits.targets_per_preview", "is out of range; valid: 1 to %d", policy.MaxTargets)
-	}
-}
-
-// checkTexts refuses an entry that protects nothing although it seems to.
-func (l *loader) checkTexts(place string, texts []string) {
-	for i, text := range texts {
-		if strings.TrimSpace(text) != text || text == "" {
-			l.problems.add(element(place, i), "is empty, or has spaces around it; it would match no token")
-		}
-	}
 }
 
 func (l *loader) checkSink(place, name string, s *Sink) {
