@@ -285,6 +285,8 @@ func testLostLease(t *testing.T, at place) {
 	op := get(t, a, s.ID())
 	// What the other found out is known, where it fills a gap, but moves nothing on.
 	wantEqual(t, []any{op.Step, op.NewTokenID, op.Outcome}, []any{"", "t2", ledger.Outcome("")})
+	_, err = a.Begin(t.Context(), "", intent("t2"))
+	wantErr(t, err, ledger.ErrChangeInProgress, s.ID())
 	must(t, claimed.Step(t.Context(), "found", ledger.Details{OldTokenID: "mine"}))
 	late := ledger.Result{Outcome: ledger.Failed, ErrorCode: "x", Details: ledger.Details{OldTokenID: "theirs", Note: "late"}}
 	wantErr(t, s.Finish(t.Context(), late), ledger.ErrLeaseLost)
@@ -298,6 +300,7 @@ func testLostLease(t *testing.T, at place) {
 	wantErr(t, err, ledger.ErrChangeInProgress)
 	finish(t, claimed, ledger.Done)
 	wantEqual(t, get(t, a, s.ID()).Outcome, ledger.Done)
+	finish(t, begin(t, a, intent("t2")), ledger.Done)
 	wantIntact(t, a)
 }
 
@@ -761,19 +764,27 @@ func testIdentities(t *testing.T, at place) {
 
 func testManyTargets(t *testing.T, at place) {
 	l := at(t, ledger.Options{})
-	i := intent("t", func(i *ledger.Intent) {
-		i.Targets = nil
-		for n := range ledger.MaxTargets + 2 {
-			i.Targets = append(i.Targets, ledger.Target{ID: fmt.Sprint("t", n)})
-		}
-	})
-	s := begin(t, l, i)
+	s := begin(t, l, intent("t", targets(100_000)))
 	op := get(t, l, s.ID())
-	wantEqual(t, []int{len(op.Targets), op.MoreTargets}, []int{ledger.MaxTargets, 2})
-	_, err := l.Begin(t.Context(), "", intent(fmt.Sprint("t", ledger.MaxTargets-1)))
-	wantErr(t, err, ledger.ErrChangeInProgress)
+	wantEqual(t, []int{len(op.Targets), op.MoreTargets}, []int{ledger.MaxTargets, 100_000 - ledger.MaxTargets})
+	for n, taken := range map[int]bool{0: true, ledger.MaxTargets - 1: true, ledger.MaxTargets: false} {
+		if _, err := l.Begin(t.Context(), "", intent(fmt.Sprint("t-", n))); errors.Is(err, ledger.ErrChangeInProgress) != taken {
+			t.Errorf("target %d: %v", n, err)
+		}
+	}
+	must(t, s.Step(t.Context(), "sent", ledger.Details{Note: "one by one"}))
+	n, err := l.CountSince(t.Context(), ledger.Count{Principal: "local", Classes: []ledger.Class{"revoke"}})
+	must(t, err)
+	wantEqual(t, n, 100_001)
 	finish(t, s, ledger.Done)
+	begin(t, l, intent("t-0"))
 	wantIntact(t, l)
+	// No entry grows with what the operation has beyond its bound.
+	for line := range strings.Lines(export(t, l, ledger.JSONLines)) {
+		if len(line) > 100_000 {
+			t.Errorf("an entry of %d bytes", len(line))
+		}
+	}
 }
 
 func testCancelled(t *testing.T, at place) {

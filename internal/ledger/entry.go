@@ -76,7 +76,10 @@ type (
 		Preview   string `json:"preview"`
 		Principal string `json:"principal,omitempty"`
 		Tool      string `json:"tool,omitempty"`
+		Code      string `json:"code_sha256,omitempty"`
+		Arguments string `json:"arguments_sha256,omitempty"` // of their salted digests
 		Plan      string `json:"plan_sha256,omitempty"`
+		Expires   string `json:"expires,omitempty"`
 		By        string `json:"by,omitempty"`
 	}
 )

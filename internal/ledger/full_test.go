@@ -27,6 +27,10 @@ func fillUp(ctx context.Context, l *ledger.Ledger) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small); err != nil {
 		return err
 	}
+	first, err := l.Begin(ctx, "", intent("first"))
+	if err != nil {
+		return err
+	}
 	known := ""
 	for n := range 10_000 {
 		s, err := l.Begin(ctx, "", intent(fmt.Sprint("t", n)))
@@ -41,11 +45,17 @@ func fillUp(ctx context.Context, l *ledger.Ledger) error {
 		if _, err := l.Get(ctx, known); err != nil {
 			return fmt.Errorf("cannot be read: %w", err)
 		}
+		if err := first.Finish(ctx, ledger.Result{Outcome: ledger.Done}); !errors.Is(err, ledger.ErrUnavailable) {
+			return fmt.Errorf("an outcome that has no room: %w", err)
+		}
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 			return err
 		}
 		if _, err := l.Begin(ctx, "", intent(fmt.Sprint("t", n))); err != nil {
 			return fmt.Errorf("does not go on: %w", err)
+		}
+		if err := first.Finish(ctx, ledger.Result{Outcome: ledger.Done}); err != nil {
+			return fmt.Errorf("does not end what it had begun: %w", err)
 		}
 		return full
 	}

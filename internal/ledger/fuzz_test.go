@@ -136,3 +136,49 @@ func benchLedger(b *testing.B) *ledger.Ledger {
 	b.Cleanup(func() { _ = l.Close() })
 	return l
 }
+
+// BenchmarkOpenPreview opens one more where as many large ones as may be are open already.
+func BenchmarkOpenPreview(b *testing.B) {
+	l := benchLedger(b)
+	plan := []byte(`"` + strings.Repeat("x", 50_000) + `"`)
+	open := func() {
+		if _, _, err := l.OpenPreview(b.Context(), ledger.Preview{Principal: "local", Tool: "x", Arguments: []byte(previewed), Plan: plan}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for range 512 {
+		open()
+	}
+	for b.Loop() {
+		open()
+	}
+}
+
+// BenchmarkFull is what a caller does on a ledger that holds much of the same principal.
+func BenchmarkFull(b *testing.B) {
+	l := benchLedger(b)
+	for n := range 10_000 {
+		if _, _, err := l.Record(b.Context(), "", intent(fmt.Sprint("t", n)), ledger.Result{Outcome: ledger.Refused}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	limit := ledger.Limit{Count: ledger.Count{Principal: "local", Classes: []ledger.Class{"revoke"}}, Most: 1 << 30}
+	b.Run("begin under a limit", func(b *testing.B) {
+		for b.Loop() {
+			s, err := l.Begin(b.Context(), "", intent("t"), limit)
+			if err == nil {
+				err = s.Finish(b.Context(), ledger.Result{Outcome: ledger.Failed})
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("list", func(b *testing.B) {
+		for b.Loop() {
+			if page, err := l.List(b.Context(), ledger.Query{Principal: "local"}); err != nil || page.Next == 0 {
+				b.Fatal(page, err)
+			}
+		}
+	})
+}

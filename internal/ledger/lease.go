@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -53,7 +52,8 @@ func (s *Lease) Step(ctx context.Context, step string, d Details) error {
 }
 
 // Finish records the outcome and gives the tokens back. [ErrLeaseLost]: the outcome is on record as
-// a late report, and the operation is still whoever claimed it has to end.
+// a late report, and the operation is still whoever claimed it has to end. Where it fails otherwise,
+// the lease is kept: try again, or give the operation up with Release.
 func (s *Lease) Finish(ctx context.Context, r Result) error {
 	r, err := r.cleaned()
 	if err != nil {
@@ -83,22 +83,25 @@ func (s *Lease) record(ctx context.Context, kind string, body any, late lateBody
 		if errors.Is(lost, ErrFinished) {
 			return lost
 		}
+		before := op.NewTokenID
 		if lost != nil {
 			late.Process = l.process
-			return l.advance(ctx, tx, &op, kindLate, late, &head)
+			if err := l.advance(ctx, tx, &op, kindLate, late, &head); err != nil {
+				return err
+			}
+			return l.takeMade(ctx, tx, &op, before)
 		}
-		before := op.locks()
 		if err := l.advance(ctx, tx, &op, kind, body, &head); err != nil {
 			return err
 		}
 		if !op.IsOpen() {
 			return release(ctx, tx, id)
 		}
-		made := slices.DeleteFunc(op.locks(), func(token string) bool {
-			_, had := slices.BinarySearch(before, token)
-			return had
-		})
-		return l.renewed(ctx, tx, s, &op, made)
+		if err := l.takeMade(ctx, tx, &op, before); err != nil {
+			return err
+		}
+		_, err = l.renew(ctx, tx, id, s.holder)
+		return err
 	})
 	if errors.Is(err, ErrFinished) {
 		l.drop(s)
@@ -128,15 +131,17 @@ func (s *Lease) judge(op *Operation, holder string) error {
 	return fmt.Errorf("%w: operation %s was without a sign of life for too long; what this process knows is on record", ErrLeaseLost, op.ID)
 }
 
-// renewed takes the tokens that the operation has made, and shows a sign of life.
-func (l *Ledger) renewed(ctx context.Context, tx *sql.Tx, s *Lease, op *Operation, made []string) error {
+// takeMade takes the token that an open operation has made since before.
+func (l *Ledger) takeMade(ctx context.Context, tx *sql.Tx, op *Operation, before string) error {
+	if op.Group || !op.IsOpen() || op.NewTokenID == "" || op.NewTokenID == before {
+		return nil
+	}
 	// A token that another operation has stays with it: what this one did is done.
 	var taken *ChangeInProgressError
-	if err := l.take(ctx, tx, op, made); err != nil && !errors.As(err, &taken) {
+	if err := l.take(ctx, tx, op, []string{op.NewTokenID}); err != nil && !errors.As(err, &taken) {
 		return err
 	}
-	_, err := l.renew(ctx, tx, op.ID, s.holder)
-	return err
+	return nil
 }
 
 // Release gives the operation up without an outcome, so that it counts as unfinished at once.
@@ -187,6 +192,9 @@ func (l *Ledger) Claim(ctx context.Context, id string) (*Lease, error) {
 func (l *Ledger) hold(s *Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.held == nil { // closed meanwhile
+		return
+	}
 	l.held[s] = struct{}{}
 	if l.stop != nil {
 		return

@@ -118,7 +118,7 @@ func (l *Ledger) Open(ctx context.Context) error {
 // when their lease ends.
 func (l *Ledger) Close() error {
 	l.mu.Lock()
-	clear(l.held)
+	l.held = nil
 	l.endBeats()
 	l.mu.Unlock()
 	l.beats.Wait()

@@ -169,18 +169,25 @@ func (d *Details) merge(o Details) {
 
 // locks are the tokens that nobody else may change while the operation is open.
 func (o *Operation) locks() []string {
-	if o.Group || !o.IsOpen() {
-		return nil
-	}
-	var tokens []string
-	for _, t := range o.Targets {
-		tokens = append(tokens, t.ID)
-	}
-	if o.NewTokenID != "" {
+	tokens := o.targetLocks()
+	if o.IsOpen() && !o.Group && o.NewTokenID != "" {
 		tokens = append(tokens, o.NewTokenID)
 	}
 	slices.Sort(tokens)
 	return slices.Compact(tokens)
+}
+
+// targetLocks are those of the locks that an open operation is sure to have: a token that it made can
+// be another's.
+func (o *Operation) targetLocks() []string {
+	if o.Group || !o.IsOpen() {
+		return nil
+	}
+	tokens := make([]string, len(o.Targets))
+	for i, t := range o.Targets {
+		tokens[i] = t.ID
+	}
+	return tokens
 }
 
 // apply moves the operation on by one entry. Operations hold nothing that their entries do not.

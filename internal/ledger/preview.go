@@ -93,18 +93,18 @@ func (l *Ledger) OpenPreview(ctx context.Context, p Preview) (Preview, string, e
 	p.ID = "pv_" + rand.Text()[:10]
 	p.State, p.Created, p.Expires = PreviewOpen, now, now.Add(PreviewLife)
 	code := rand.Text()
-	plan := sha256.Sum256(p.Plan)
 	err = l.write(ctx, func(tx *sql.Tx) error {
 		if err := l.forgetPreviews(ctx, tx, identity(p.Principal), now); err != nil {
 			return err
 		}
 		_, err := l.append(ctx, tx, "", kindPreviewOpened, previewBody{
-			Preview: p.ID, Principal: identity(p.Principal), Tool: name(p.Tool), Plan: hex.EncodeToString(plan[:]),
+			Preview: p.ID, Principal: identity(p.Principal), Tool: name(p.Tool), Code: digest(code),
+			Arguments: digest(string(digests)), Plan: digest(string(p.Plan)), Expires: stamp(p.Expires),
 		})
 		if err != nil {
 			return err
 		}
-		return insert(ctx, tx, "previews", codeDigest(code), p.ID, identity(p.Principal), p.Tool, string(digests), string(p.Plan),
+		return insert(ctx, tx, "previews", digest(code), p.ID, identity(p.Principal), p.Tool, string(digests), string(p.Plan),
 			stamp(p.Created), stamp(p.Expires), stamp(p.Expires), string(PreviewOpen), "", "", "", "", "", "")
 	})
 	if err != nil {
@@ -178,7 +178,7 @@ func (l *Ledger) AskPreview(ctx context.Context, id string) (state string, err e
 		if err != nil {
 			return err
 		}
-		return setQuestion(ctx, tx, p.ID, codeDigest(state))
+		return setQuestion(ctx, tx, p.ID, digest(state))
 	})
 	if err != nil {
 		return "", err
@@ -195,14 +195,14 @@ func (l *Ledger) AnswerPreview(ctx context.Context, id, state string) (bool, err
 		if err != nil {
 			return err
 		}
-		right = subtle.ConstantTimeCompare([]byte(k.question), []byte(codeDigest(state))) == 1
+		right = subtle.ConstantTimeCompare([]byte(k.question), []byte(digest(state))) == 1
 		return setQuestion(ctx, tx, p.ID, "")
 	})
 	return right && err == nil, err
 }
 
-func setQuestion(ctx context.Context, tx *sql.Tx, id, digest string) error {
-	_, err := tx.ExecContext(ctx, `UPDATE previews SET question = $1 WHERE id = $2`, digest, id)
+func setQuestion(ctx context.Context, tx *sql.Tx, id, question string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE previews SET question = $1 WHERE id = $2`, question, id)
 	return err
 }
 
@@ -286,7 +286,7 @@ type kept struct {
 }
 
 func (l *Ledger) judge(ctx context.Context, tx *sql.Tx, code, principal, tool string, arguments json.RawMessage) (Check, error) {
-	p, k, err := findPreview(ctx, tx, `code_digest = $1`, codeDigest(code))
+	p, k, err := findPreview(ctx, tx, `code_digest = $1`, digest(code))
 	if errors.Is(err, ErrNotFound) {
 		return Check{}, nil
 	}
@@ -373,8 +373,8 @@ func setPreview(ctx context.Context, tx *sql.Tx, p *Preview, until time.Time) er
 
 // forgetPreviews drops what is over, and the principal's oldest beyond the bounds.
 func (l *Ledger) forgetPreviews(ctx context.Context, tx *sql.Tx, principal string, now time.Time) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM previews WHERE until <= $1 OR (state <> 'running' AND until <= $2)`,
-		stamp(now.Add(-strayLife)), stamp(now))
+	_, err := tx.ExecContext(ctx, `DELETE FROM previews WHERE until <= $1 AND (state <> 'running' OR until <= $2)`,
+		stamp(now), stamp(now.Add(-strayLife)))
 	if err != nil {
 		return err
 	}
@@ -383,7 +383,7 @@ func (l *Ledger) forgetPreviews(ctx context.Context, tx *sql.Tx, principal strin
 		most  int
 	}{{PreviewOpen, l.previews - 1}, {PreviewDone, l.previews / 2}} {
 		_, err := tx.ExecContext(ctx, `DELETE FROM previews WHERE id IN (SELECT id FROM previews
-			WHERE principal = $1 AND state = $2 ORDER BY until DESC, id LIMIT 1000000 OFFSET $3)`, principal, string(bound.state), bound.most)
+			WHERE principal = $1 AND state = $2 ORDER BY until DESC, id DESC LIMIT 1000000 OFFSET $3)`, principal, string(bound.state), bound.most)
 		if err != nil {
 			return err
 		}
@@ -391,8 +391,8 @@ func (l *Ledger) forgetPreviews(ctx context.Context, tx *sql.Tx, principal strin
 	return nil
 }
 
-func codeDigest(code string) string {
-	sum := sha256.Sum256([]byte(code))
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -418,7 +418,7 @@ func digestsOf(arguments json.RawMessage, salt string) (map[string]string, error
 		if member == "" {
 			return nil, invalid("an argument has no name")
 		}
-		digests[member] = codeDigest(salt + string(value))
+		digests[member] = digest(salt + string(value))
 	}
 	return digests, nil
 }
@@ -431,8 +431,8 @@ func (k *kept) differences(arguments json.RawMessage) ([]string, error) {
 	}
 	given[""] = k.arguments[""]
 	var changed []string
-	for member, digest := range k.arguments {
-		if given[member] != digest {
+	for member, value := range k.arguments {
+		if given[member] != value {
 			changed = append(changed, member)
 		}
 	}

@@ -147,7 +147,7 @@ func testDecisions(t *testing.T, at place) {
 	}
 	out := export(t, a, ledger.JSONLines)
 	for _, want := range []string{
-		`"kind":"preview_opened","operation":"","body":{"plan_sha256":"`,
+		`"kind":"preview_opened","operation":"","body":{"arguments_sha256":"`,
 		`"kind":"preview_approved","operation":"","body":{"by":"root on tty1","preview":"pv_`,
 		`"kind":"preview_declined","operation":"","body":{"by":"ann","preview":"` + p.ID,
 		`"kind":"preview_taken","operation":"","body":{"by":"local","preview":"pv_`,

@@ -88,5 +88,6 @@ CREATE TABLE previews (
 	taken       TEXT NOT NULL,
 	question    TEXT NOT NULL
 ) STRICT;
-CREATE INDEX previews_of_principal ON previews (principal, state, until);
+CREATE INDEX previews_of_principal ON previews (principal, state, until, id);
+CREATE INDEX previews_by_end ON previews (until, state);
 `

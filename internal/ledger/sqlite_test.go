@@ -283,6 +283,24 @@ func TestTampering(t *testing.T) {
 			[]string{"operation x: it has a state and no entries"},
 			true,
 		},
+		"state without an id": {
+			sql(`INSERT INTO operations SELECT '', 99, parent, principal, tool, class, connection, provider, account, preview, sink, sink_key, token, outcome, started, weight, compromised, delivered,
+				state FROM operations WHERE seq = 4`),
+			[]string{"it has a state and no entries"},
+			true,
+		},
+		"token of what has ended": {
+			sql(`INSERT INTO open_changes SELECT provider, account, 't9', id FROM operations WHERE seq = 4`),
+			[]string{"operation"},
+			true,
+		},
+		"token of nobody": {
+			sql(`INSERT INTO open_changes SELECT provider, account, 't9', 'x' FROM operations WHERE seq = 4`),
+			[]string{"operation x: it has tokens and no entries"},
+			true,
+		},
+		"weight":   {sql(`UPDATE operations SET weight = 0 WHERE seq = 4`), []string{"operation"}, true},
+		"delivery": {sql(`UPDATE operations SET delivered = 6, token = 't' WHERE seq = 4`), []string{"operation"}, true},
 		"state of nobody, first": {
 			sql(`INSERT INTO operations SELECT '+', 99, parent, principal, tool, class, connection, provider, account, preview, sink, sink_key, token, outcome, started, weight, compromised, delivered,
 				state FROM operations WHERE seq = 4`),
@@ -360,13 +378,90 @@ func TestRebuildOpen(t *testing.T) {
 	l := sqliteAt(path)(t, ledger.Options{})
 	s := begin(t, l, intent("t1"))
 	before := get(t, l, s.ID())
-	execRaw(t, path, `DELETE FROM operations`, `DELETE FROM open_changes`)
+	execRaw(t, path, `DELETE FROM open_changes`)
+	if report := verify(t, l, ""); !strings.Contains(problems(&report), s.ID()) {
+		t.Errorf("an open operation without its token: %s", problems(&report))
+	}
+	execRaw(t, path, `DELETE FROM operations`)
 	must(t, l.Rebuild(t.Context()))
 	wantEqual(t, get(t, l, s.ID()), before)
 	_, err := l.Begin(t.Context(), "", intent("t1"))
 	wantErr(t, err, ledger.ErrChangeInProgress)
 	finish(t, s, ledger.Done)
 	wantIntact(t, l)
+}
+
+// Rebuilding leaves a token that one operation has made with the other that had it, and gives the
+// first one all its targets.
+func TestRebuildMadeToken(t *testing.T) {
+	t.Parallel()
+	path := file(t)
+	l := sqliteAt(path)(t, ledger.Options{})
+	maker := begin(t, l, intent("t1"))
+	owner := begin(t, l, intent("a")) // sorts before t1
+	must(t, maker.Step(t.Context(), "minted", ledger.Details{NewTokenID: "a"}))
+	execRaw(t, path, `DELETE FROM operations`, `DELETE FROM open_changes`)
+	must(t, l.Rebuild(t.Context()))
+	wantIntact(t, l)
+	for token, has := range map[string]*ledger.Lease{"a": owner, "t1": maker} {
+		_, err := l.Begin(t.Context(), "", intent(token))
+		wantErr(t, err, ledger.ErrChangeInProgress, has.ID())
+	}
+}
+
+// What decides whether a preview's code acts is in the chain as well.
+func TestTamperedPreviews(t *testing.T) {
+	t.Parallel()
+	const columns = `principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved, declined_by, taken, question`
+	for name, statement := range map[string]string{
+		"approval":        `UPDATE previews SET approved_by = 'root', approved = created WHERE id = $1`,
+		"code":            `UPDATE previews SET code_digest = '0' WHERE id = $1`,
+		"principal":       `UPDATE previews SET principal = 'ann' WHERE id = $1`,
+		"tool":            `UPDATE previews SET tool = 'rotate_token' WHERE id = $1`,
+		"arguments":       `UPDATE previews SET arguments = '{}' WHERE id = $1`,
+		"plan":            `UPDATE previews SET plan = '{}' WHERE id = $1`,
+		"longer life":     `UPDATE previews SET until = '2099' || substr(until, 5) WHERE id = $1`,
+		"later end":       `UPDATE previews SET expires = '2099' || substr(expires, 5) WHERE id = $1`,
+		"done":            `UPDATE previews SET state = 'done' WHERE id = $1`,
+		"no more taken":   `UPDATE previews SET state = 'open', taken = '' WHERE state = 'running' AND $1 <> ''`,
+		"no more over":    `UPDATE previews SET state = 'open', until = expires WHERE state = 'done' AND $1 <> ''`,
+		"no more refused": `UPDATE previews SET state = 'open', declined_by = '' WHERE state = 'declined' AND $1 <> ''`,
+		"of nobody":       `INSERT INTO previews SELECT '0', 'pv_X', ` + columns + ` FROM previews WHERE id = $1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := file(t)
+			l := sqliteAt(path)(t, newClock().options())
+			p, _ := openPreview(t, l, "local")
+			_, released := openPreview(t, l, "local")
+			must(t, l.ReleasePreview(t.Context(), take(t, l, released).Preview.ID))
+			_, running := openPreview(t, l, "local")
+			take(t, l, running)
+			_, over := openPreview(t, l, "local")
+			must(t, l.RecordPreview(t.Context(), take(t, l, over).Preview.ID, []byte(`1`)))
+			refused, _ := openPreview(t, l, "local")
+			_, err := l.ApprovePreview(t.Context(), refused.ID, "root")
+			must(t, err)
+			_, err = l.DeclinePreview(t.Context(), refused.ID, "root")
+			must(t, err)
+			_, err = l.AskPreview(t.Context(), p.ID)
+			must(t, err)
+			wantIntact(t, l)
+
+			_, err = raw(t, path).ExecContext(t.Context(), statement, p.ID)
+			must(t, err)
+			report := verify(t, l, "")
+			if len(report.Problems) != 1 || !strings.HasPrefix(report.Problems[0].String(), "preview pv_") {
+				t.Fatalf("found %s", problems(&report))
+			}
+			must(t, l.Rebuild(t.Context()))
+			wantIntact(t, l)
+			wantEqual(t, peek(t, l, released).Verdict, ledger.Accepted) // only what was altered is gone
+			execRaw(t, path, `DELETE FROM previews`)                    // makes every code void
+			wantEqual(t, take(t, l, released).Verdict, ledger.NotACode)
+			wantIntact(t, l)
+		})
+	}
 }
 
 func TestManyProblems(t *testing.T) {

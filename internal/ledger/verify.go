@@ -110,7 +110,8 @@ func (c *chain) end() Report {
 }
 
 // Verify reads the whole ledger and reports each entry that was altered, removed or moved, and each
-// operation whose state is not what its entries say. A chain that was shortened at its end, or
+// operation and preview whose state is not what its entries say. Previews are forgotten in time: one
+// that is missing is no problem, its code is void. A chain that was shortened at its end, or
 // written anew from some entry on, is consistent by itself: only head, a hash that was noted
 // earlier, finds that. It may be empty.
 func (l *Ledger) Verify(ctx context.Context, head string) (Report, error) {
@@ -142,11 +143,7 @@ func (l *Ledger) Verify(ctx context.Context, head string) (Report, error) {
 }
 
 func (c *chain) verify(ctx context.Context, tx *sql.Tx) (Report, error) {
-	// Not through an index.
-	err := eachEntry(ctx, tx, selectEntries+`ORDER BY seq`, func(e stored) error {
-		c.follow(&e.Entry, e.err)
-		return nil
-	})
+	wrong, err := c.read(ctx, tx)
 	if err != nil {
 		return *c.report, err
 	}
@@ -157,7 +154,27 @@ func (c *chain) verify(ctx context.Context, tx *sql.Tx) (Report, error) {
 		}
 	}
 	err = c.report.operations(ctx, tx)
+	for _, id := range wrong {
+		c.report.add(Problem{Text: fmt.Sprintf("preview %s: its state is not what its entries say", identity(id))})
+	}
 	return c.end(), err
+}
+
+// read follows all entries and returns the previews that are not what these say.
+func (c *chain) read(ctx context.Context, tx *sql.Tx) (wrong []string, err error) {
+	previews, err := keptPreviews(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	// Not through an index.
+	err = eachEntry(ctx, tx, selectEntries+`ORDER BY seq`, func(e stored) error {
+		c.follow(&e.Entry, e.err)
+		if e.Operation == "" {
+			previews.apply(&e.Entry)
+		}
+		return nil
+	})
+	return previews.wrong(), err
 }
 
 // stored is an entry as it was read. err says what is wrong with its form.
@@ -198,7 +215,7 @@ type derived struct {
 // derive makes the next operations after the one with the id after, in the order of their ids. None:
 // there are no more.
 func derive(ctx context.Context, tx *sql.Tx, after string) ([]derived, error) {
-	const batch = selectEntries + `WHERE operation_id IN (SELECT DISTINCT operation_id FROM entries WHERE operation_id > $1 ORDER BY operation_id LIMIT 500)
+	const batch = selectEntries + `WHERE operation_id IN (SELECT DISTINCT operation_id FROM entries WHERE operation_id > $1 ORDER BY operation_id LIMIT 100)
 		ORDER BY operation_id, seq`
 	var ops []derived
 	err := eachEntry(ctx, tx, batch, func(e stored) error {
@@ -218,6 +235,10 @@ func derive(ctx context.Context, tx *sql.Tx, after string) ([]derived, error) {
 
 // operations compares each operation's row with what its entries say.
 func (r *Report) operations(ctx context.Context, tx *sql.Tx) error {
+	held, err := heldTokens(ctx, tx)
+	if err != nil {
+		return err
+	}
 	for after := ""; ; {
 		ops, err := derive(ctx, tx, after)
 		if err != nil {
@@ -231,20 +252,26 @@ func (r *Report) operations(ctx context.Context, tx *sql.Tx) error {
 		if err != nil {
 			return err
 		}
-		r.compare(ops, rows)
+		r.compare(ops, rows, held)
 		if upTo == "" {
-			return nil
+			break
 		}
 		after = upTo
 	}
+	for _, id := range slices.Sorted(maps.Keys(held)) {
+		r.add(Problem{Operation: id, Text: "it has tokens and no entries"})
+	}
+	return nil
 }
 
-func (r *Report) compare(ops []derived, rows map[string]string) {
+func (r *Report) compare(ops []derived, rows map[string]string, held map[string][]string) {
 	for i := range ops {
 		op := &ops[i]
 		r.Operations++
 		row, ok := rows[op.ID]
 		delete(rows, op.ID)
+		tokens := held[op.ID]
+		delete(held, op.ID)
 		switch {
 		case op.err != nil:
 			r.add(Problem{Operation: op.ID, Text: op.err.Error()})
@@ -252,6 +279,8 @@ func (r *Report) compare(ops []derived, rows map[string]string) {
 			r.add(Problem{Operation: op.ID, Text: "its state is missing"})
 		case row != joined(op.row()):
 			r.add(Problem{Operation: op.ID, Text: "its state is not what its entries say"})
+		case !op.holds(tokens):
+			r.add(Problem{Operation: op.ID, Text: "the tokens that nobody else may change are not what its entries say"})
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(rows)) {
@@ -259,10 +288,47 @@ func (r *Report) compare(ops []derived, rows map[string]string) {
 	}
 }
 
-// rowsBetween returns the rows of the operations with ids beyond after and up to upTo; empty: to the
-// end.
+// holds reports whether an operation can hold these tokens: all its targets, and no other but the token
+// that it made.
+func (o *Operation) holds(tokens []string) bool {
+	left := map[string]bool{} // whether it must be held
+	for _, token := range o.locks() {
+		left[joined([]any{o.Provider, o.Account, token})] = false
+	}
+	for _, token := range o.targetLocks() {
+		left[joined([]any{o.Provider, o.Account, token})] = true
+	}
+	for _, token := range tokens {
+		if _, ok := left[token]; !ok {
+			return false
+		}
+		delete(left, token)
+	}
+	return !slices.Contains(slices.Collect(maps.Values(left)), true)
+}
+
+// heldTokens returns the tokens that operations hold, by the operations' ids.
+func heldTokens(ctx context.Context, tx *sql.Tx) (map[string][]string, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT operation_id, provider, account, token FROM open_changes`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	held := map[string][]string{}
+	for rows.Next() {
+		var id, provider, account, token string
+		if err := rows.Scan(&id, &provider, &account, &token); err != nil {
+			return nil, err
+		}
+		held[id] = append(held[id], joined([]any{provider, account, token}))
+	}
+	return held, rows.Err()
+}
+
+// rowsBetween returns the rows of the operations with ids beyond after and up to upTo; empty: from
+// the first, and to the end.
 func rowsBetween(ctx context.Context, tx *sql.Tx, after, upTo string) (map[string]string, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+operationColumns+` FROM operations WHERE id > $1 AND (id <= $2 OR $2 = '')`, after, upTo)
+	rows, err := tx.QueryContext(ctx, `SELECT `+operationColumns+` FROM operations WHERE (id > $1 OR $1 = '') AND (id <= $2 OR $2 = '')`, after, upTo)
 	if err != nil {
 		return nil, err
 	}
@@ -295,14 +361,12 @@ func joined(values []any) string {
 }
 
 // Rebuild makes the states of all operations anew from their entries, after Verify has found that
-// these disagree. It refuses where an entry itself is not as it was written.
+// these disagree, and drops the previews that do. It refuses where an entry itself is not as it was
+// written.
 func (l *Ledger) Rebuild(ctx context.Context) error {
 	return l.write(ctx, func(tx *sql.Tx) error {
 		c, _ := newChain("")
-		err := eachEntry(ctx, tx, selectEntries+`ORDER BY seq`, func(e stored) error {
-			c.follow(&e.Entry, e.err)
-			return nil
-		})
+		wrong, err := c.read(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -314,19 +378,42 @@ func (l *Ledger) Rebuild(ctx context.Context) error {
 				return err
 			}
 		}
-		for after := ""; ; {
-			ops, err := derive(ctx, tx, after)
-			if err != nil || len(ops) == 0 {
+		for _, id := range wrong {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM previews WHERE id = $1`, id); err != nil {
 				return err
 			}
-			for i := range ops {
-				if err := l.restore(ctx, tx, &ops[i]); err != nil {
-					return err
-				}
-			}
-			after = ops[len(ops)-1].ID
 		}
+		return l.restoreAll(ctx, tx)
 	})
+}
+
+func (l *Ledger) restoreAll(ctx context.Context, tx *sql.Tx) error {
+	var makers []Operation
+	for after := ""; ; {
+		ops, err := derive(ctx, tx, after)
+		if err != nil {
+			return err
+		}
+		if len(ops) == 0 {
+			break
+		}
+		for i := range ops {
+			if err := l.restore(ctx, tx, &ops[i]); err != nil {
+				return err
+			}
+			if ops[i].IsOpen() && ops[i].NewTokenID != "" {
+				makers = append(makers, ops[i].Operation)
+			}
+		}
+		after = ops[len(ops)-1].ID
+	}
+	// Only now: a token that one has made can be the target of another, which comes first.
+	for i := range makers {
+		if err := l.takeMade(ctx, tx, &makers[i], ""); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l *Ledger) restore(ctx context.Context, tx *sql.Tx, op *derived) error {
@@ -336,11 +423,7 @@ func (l *Ledger) restore(ctx context.Context, tx *sql.Tx, op *derived) error {
 	if err := insert(ctx, tx, "operations", op.row()...); err != nil {
 		return err
 	}
-	var taken *ChangeInProgressError
-	if err := l.take(ctx, tx, &op.Operation, op.locks()); err != nil && !errors.As(err, &taken) {
-		return err
-	}
-	return nil
+	return l.take(ctx, tx, &op.Operation, op.targetLocks())
 }
 
 // VerifyExport reads what [Ledger.Export] wrote as JSON Lines, and judges it as [Ledger.Verify] does
