@@ -6,10 +6,14 @@ import "context"
 type Principal struct {
 	// Name tells callers apart: confirm codes, cursors and sessions belong to it.
 	Name string
+	// IsLocal says that it is the user who runs the server, who may see its files.
+	IsLocal bool
+	// IsAdmin says that it sees and finishes the operations of all principals.
+	IsAdmin bool
 }
 
 // Local returns the principal of stdio: the user who started the server.
-func Local() Principal { return Principal{Name: "local"} }
+func Local() Principal { return Principal{Name: "local", IsLocal: true, IsAdmin: true} }
 
 type principalKey struct{}
 

@@ -1,27 +1,42 @@
 package tools
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
-// act ends the targets.
-func (b *bulk) act(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, error) {
-	c := b.call
-	c.Log.Info("bulk revocation", "connection", b.connection.Name, "targets", len(plan.tokens), "principal", c.Principal.Name, "reason", clean(b.in.Reason))
+// act ends the targets. The whole is one operation on record, and each target another
+// one below it.
+func (b *bulk) act(ctx context.Context, i ledger.Intent, plan bulkPlan) (bulkRevokeTokensOut, error) {
 	if b.in.Everything || b.in.AllOfServiceAccount {
-		return b.actAtOnce(ctx, plan)
+		return b.actAtOnce(ctx, i, plan)
 	}
 	out := bulkRevokeTokensOut{Counts: map[string]int{}}
-	for _, id := range plan.gone {
-		out.note(bulkResult{ID: clean(id), Result: resultAlreadyGone})
+	i.Group = true
+	var group *operation
+	var failure error
+	err := b.call.protectedFromCancel(ctx, func(ctx context.Context) { group, failure = b.call.begin(ctx, "", i) })
+	if err := errors.Join(err, failure); err != nil {
+		return out, err
 	}
-	stop := b.revokeEach(ctx, plan.tokens, &out)
+	out.OperationID = group.id
+	i.Group, i.Parent = false, group.id
+	for _, id := range plan.Gone {
+		out.note(bulkResult{ID: clean(id), Result: resultAlreadyGone})
+		i.Targets = []ledger.Target{{ID: id}}
+		out.warn(b.call.recordGone(ctx, i))
+	}
+	stop := b.revokeEach(ctx, i, plan.Tokens, &out)
 	out.Status = statusRevoked
 	if out.Counts[resultNotAttempt] > 0 || out.Counts[resultFailed] > 0 {
 		out.Status = statusPartial
@@ -30,9 +45,24 @@ func (b *bulk) act(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, err
 			out.Next = "some targets failed; call again without confirm for a preview of what is left"
 		}
 	}
+	out.warn(group.finish(ctx, out.onRecord()))
 	out.shortenReasons()
 	b.recheck(ctx, plan, &out)
 	return out, nil
+}
+
+// onRecord is the outcome of the whole: what became of each target stands with it.
+func (o *bulkRevokeTokensOut) onRecord() ledger.Result {
+	r := ledger.Result{Outcome: ledger.Done}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(o.Counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", o.Counts[name], name))
+	}
+	r.Note = strings.Join(parts, ", ")
+	if o.Status == statusPartial {
+		r.ErrorCode = statusPartial
+	}
+	return r
 }
 
 // maxReasons bounds what is told of why targets failed, in tokens of a language model.
@@ -56,34 +86,42 @@ func (o *bulkRevokeTokensOut) shortenReasons() {
 }
 
 // revokeEach ends target after target and returns why it stopped early, or "".
-func (b *bulk) revokeEach(ctx context.Context, tokens []providers.Token, out *bulkRevokeTokensOut) (stop string) {
-	revoker := b.connection.Provider.(providers.Revoker)
+func (b *bulk) revokeEach(ctx context.Context, i ledger.Intent, tokens []providers.Token, out *bulkRevokeTokensOut) (stop string) {
 	deadline := b.call.Now().Add(bulkTime)
 	ended := b.call.SessionDone(ctx)
-	for i := range tokens {
+	for n := range tokens {
 		if stop == "" {
 			stop = b.mustStop(ctx, ended, deadline)
 		}
 		if stop != "" {
-			out.note(bulkResult{ID: tokens[i].ID, Result: resultNotAttempt})
+			out.note(bulkResult{ID: tokens[n].ID, Result: resultNotAttempt})
 			continue
 		}
+		i.Targets = []ledger.Target{targetOf(&tokens[n])}
 		err := b.call.protectedFromCancel(ctx, func(ctx context.Context) {
-			revocation, err := revoker.Revoke(ctx, tokens[i])
-			b.connection.Note(err, b.call.Now())
-			b.call.Log.Info("revocation", "connection", b.connection.Name, "token", tokens[i].ID, "principal", b.call.Principal.Name, "outcome", revocation, "failed", err != nil)
-			out.note(resultOf(tokens[i].ID, revocation, err))
-			if providers.CodeOf(err) == providers.CodeCredentialRejected {
-				stop = "the vendor rejected the credential"
-			}
+			ending, err := b.call.endToken(ctx, b.connection, i, tokens[n])
+			out.note(resultOf(tokens[n].ID, ending.revocation, err))
+			out.warn(ending.warning)
+			stop = stopAfter(err)
 		})
 		if err != nil {
 			stop = err.Error()
-			out.note(bulkResult{ID: tokens[i].ID, Result: resultNotAttempt})
+			out.note(bulkResult{ID: tokens[n].ID, Result: resultNotAttempt})
 		}
 		b.progress.add(1)
 	}
 	return stop
+}
+
+// stopAfter says why no further target may be touched after one that failed so, or "".
+func stopAfter(err error) string {
+	switch problemCode(err) {
+	case providers.CodeCredentialRejected:
+		return "the vendor rejected the credential"
+	case codeLedger, codeLimit:
+		return problemOf(err).Message
+	}
+	return ""
 }
 
 // mustStop says why no further target may be touched, or "".
@@ -125,27 +163,49 @@ func (o *bulkRevokeTokensOut) note(r bulkResult) {
 }
 
 // actAtOnce makes the vendor's all-or-nothing call and reads what is left.
-func (b *bulk) actAtOnce(ctx context.Context, plan bulkPlan) (bulkRevokeTokensOut, error) {
-	out := bulkRevokeTokensOut{Counts: map[string]int{"targets": len(plan.tokens)}}
+func (b *bulk) actAtOnce(ctx context.Context, i ledger.Intent, plan bulkPlan) (bulkRevokeTokensOut, error) {
+	out := bulkRevokeTokensOut{Counts: map[string]int{"targets": len(plan.Tokens) + len(plan.everyone)}}
+	var limits []ledger.Limit
+	if b.in.AllOfServiceAccount {
+		limits = append(limits, b.call.revocationLimit(b.connection))
+	}
 	var failure error
 	err := b.call.protectedFromCancel(ctx, func(ctx context.Context) {
-		revoker := b.connection.Provider.(providers.BulkRevoker)
-		if b.in.Everything {
-			failure = revoker.RevokeEverything(ctx)
-		} else {
-			failure = revoker.RevokeServiceAccount(ctx, b.in.ServiceAccounts[0])
+		o, err := b.call.begin(ctx, "", i, limits...)
+		if err != nil {
+			failure = err
+			return
 		}
-		b.connection.Note(failure, b.call.Now())
+		out.OperationID = o.id
+		ctx, trace := providers.WithTrace(ctx)
+		err = b.endAll(ctx)
+		fault.Point("answered")
+		b.connection.Note(err, b.call.Now())
+		r := ended(err, trace)
+		out.warn(o.finish(ctx, r))
+		switch {
+		case r.Outcome == ledger.Unknown:
+			out.Status = statusUnknown
+			out.warn(sentence(err))
+			out.Next = "the answer was lost; it is not sent again. See still_matching, and list again in a minute: what is left then needs a new preview"
+		case err != nil:
+			failure = fmt.Errorf("operation %s: %w", o.id, err)
+		}
 	})
-	if err != nil {
+	if err := errors.Join(err, failure); err != nil {
 		return out, err
 	}
-	if failure != nil {
-		return out, failure
-	}
-	out.Status = statusRevoked
+	out.Status = cmp.Or(out.Status, statusRevoked)
 	b.recheck(ctx, plan, &out)
 	return out, nil
+}
+
+func (b *bulk) endAll(ctx context.Context) error {
+	revoker := b.connection.Provider.(providers.BulkRevoker)
+	if b.in.Everything {
+		return revoker.RevokeEverything(ctx)
+	}
+	return revoker.RevokeServiceAccount(ctx, b.in.ServiceAccounts[0])
 }
 
 // recheck lists again and tells what of the selection is still there.
@@ -156,7 +216,7 @@ func (b *bulk) recheck(ctx context.Context, plan bulkPlan, out *bulkRevokeTokens
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recheckTime)
 	defer cancel()
-	listed, covered := b.list(ctx, plan.filter)
+	listed, covered := b.list(ctx, plan.Filter)
 	if covered.Error != nil {
 		out.Warnings = append(out.Warnings, "listing again failed: "+covered.Error.Message)
 		return

@@ -3,6 +3,8 @@ package tools
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -23,12 +26,16 @@ type bulk struct {
 
 // bulkPlan is what a bulk revocation would do.
 type bulkPlan struct {
-	filter   providers.Filter // with absolute times
-	tokens   []providers.Token
-	gone     []string // targets that ended since the preview, or before it
-	warnings []string
-	count    int // of an org-wide revocation, as the vendor counts
-	question *pendingQuestion
+	Filter   providers.Filter // with absolute times
+	Tokens   []providers.Token
+	Gone     []string // targets that ended since the preview, or before it
+	Warnings []string
+	// Count is that of an org-wide revocation, as the vendor counts, and Seen what its
+	// tokens were like, by id: too many to be kept whole.
+	Count int
+	Seen  map[string]string
+
+	everyone []providers.Token // of an org-wide revocation, as just read
 }
 
 // tooMany is the answer to a selection that one preview cannot hold.
@@ -64,8 +71,8 @@ func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
 	}
 	var plan bulkPlan
 	if shown != nil {
-		plan.filter = shown.filter
-	} else if plan.filter, err = b.in.filters().filter(b.call.Now()); err != nil {
+		plan.Filter = shown.Filter
+	} else if plan.Filter, err = b.in.filters().filter(b.call.Now()); err != nil {
 		return bulkPlan{}, err
 	}
 	switch {
@@ -79,7 +86,13 @@ func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
 	if err != nil {
 		return plan, err
 	}
-	return plan, b.sparesOwn(ctx, plan.tokens)
+	if err := b.sparesOwn(ctx, slices.Concat(plan.Tokens, plan.everyone)); err != nil {
+		return plan, err
+	}
+	if b.in.Everything { // a person's yes stands above the rules that bound an agent
+		return plan, nil
+	}
+	return plan, b.call.mayEnd(ctx, b.connection, plan.Tokens, b.in.AllowInUse)
 }
 
 // sparesOwn judges once more by the credential as it is after all was read: a 401
@@ -102,8 +115,8 @@ func (b *bulk) sparesOwn(ctx context.Context, targets []providers.Token) error {
 func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
 	ids := slices.DeleteFunc(slices.Clone(b.in.TokenIDs), func(id string) bool { return slices.Contains(b.in.Exclude, id) })
 	if shown != nil { // what was gone at the preview is no target, even if it is back
-		ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(shown.gone, id) })
-		plan.gone = shown.gone
+		ids = slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(shown.Gone, id) })
+		plan.Gone = shown.Gone
 	}
 	located, err := b.locate(ctx, ids, shown)
 	if err != nil {
@@ -131,9 +144,9 @@ func (b *bulk) planIDs(ctx context.Context, own providers.Own, plan bulkPlan, sh
 			return plan, err
 		}
 	}
-	plan.tokens, plan.gone = tokens, slices.Concat(plan.gone, gone)
+	plan.Tokens, plan.Gone = tokens, slices.Concat(plan.Gone, gone)
 	if len(gone) > 0 {
-		plan.warnings = append(plan.warnings, "already gone: "+joinWords(cleanAll(gone[:min(len(gone), maxNamedGone)])))
+		plan.Warnings = append(plan.Warnings, "already gone: "+joinWords(cleanAll(gone[:min(len(gone), maxNamedGone)])))
 	}
 	return plan, b.bounded(plan, shown)
 }
@@ -154,7 +167,7 @@ func (b *bulk) judge(own providers.Own, t *providers.Token) error {
 func (b *bulk) locate(ctx context.Context, ids []string, shown *bulkPlan) (map[string]providers.Token, error) {
 	found := map[string]providers.Token{}
 	if shown != nil {
-		for _, t := range shown.tokens {
+		for _, t := range shown.Tokens {
 			found[t.ID] = t
 		}
 		return found, nil
@@ -225,10 +238,10 @@ func firstError(errs []error, code providers.Code) error {
 // planFilter lists, and leaves out what nobody may change. An incomplete listing
 // selects nothing.
 func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
-	if _, err := answerable(plan.filter, []*Connection{b.connection}); err != nil {
+	if _, err := answerable(plan.Filter, []*Connection{b.connection}); err != nil {
 		return plan, err
 	}
-	selected, covered := b.list(ctx, plan.filter)
+	selected, covered := b.list(ctx, plan.Filter)
 	if err := incomplete(covered); err != nil {
 		return plan, err
 	}
@@ -248,13 +261,13 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 			spared = append(spared, problemOf(err).Message)
 			continue
 		}
-		plan.tokens = append(plan.tokens, *t)
+		plan.Tokens = append(plan.Tokens, *t)
 	}
 	if covered.Undecided > 0 {
-		plan.warnings = append(plan.warnings, plural(covered.Undecided, "token was", "tokens were")+" left out, since a fact that the filter needs is unknown")
+		plan.Warnings = append(plan.Warnings, plural(covered.Undecided, "token was", "tokens were")+" left out, since a fact that the filter needs is unknown")
 	}
 	if len(spared) > 0 {
-		plan.warnings = append(plan.warnings, plural(len(spared), "matching token is", "matching tokens are")+" spared: "+strings.Join(unique(spared)[:min(3, len(unique(spared)))], "; "))
+		plan.Warnings = append(plan.Warnings, plural(len(spared), "matching token is", "matching tokens are")+" spared: "+strings.Join(unique(spared)[:min(3, len(unique(spared)))], "; "))
 	}
 	if shown != nil {
 		return b.reread(ctx, plan, shown)
@@ -268,12 +281,12 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 	if b.in.AllOfServiceAccount {
 		return plan, nil
 	}
-	if changes := drift(shown.tokens, plan.tokens); len(changes) > 0 {
+	if changes := drift(shown.Tokens, plan.Tokens); len(changes) > 0 {
 		return plan, drifted(changes)
 	}
-	refs := make([]providers.Ref, len(shown.tokens))
-	for i := range shown.tokens {
-		refs[i] = providers.Ref{ID: shown.tokens[i].ID, Owner: shown.tokens[i].Owner.ID}
+	refs := make([]providers.Ref, len(shown.Tokens))
+	for i := range shown.Tokens {
+		refs[i] = providers.Ref{ID: shown.Tokens[i].ID, Owner: shown.Tokens[i].Owner.ID}
 	}
 	alive, gone, err := b.readAll(ctx, refs)
 	if err != nil {
@@ -281,19 +294,19 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 	}
 	var changes []string
 	for i := range alive {
-		at := slices.IndexFunc(plan.tokens, func(t providers.Token) bool { return t.ID == alive[i].ID })
+		at := slices.IndexFunc(plan.Tokens, func(t providers.Token) bool { return t.ID == alive[i].ID })
 		switch {
 		case at < 0:
 			changes = append(changes, "token "+alive[i].ID+" no longer matches")
 		case alive[i].AccessKey != "": // else the vendor tells less here than in its listing
-			plan.tokens[at] = alive[i]
+			plan.Tokens[at] = alive[i]
 		}
 	}
 	if len(changes) > 0 {
 		return plan, drifted(changes)
 	}
-	plan.gone = gone
-	plan.tokens = slices.DeleteFunc(plan.tokens, func(t providers.Token) bool { return slices.Contains(gone, t.ID) })
+	plan.Gone = gone
+	plan.Tokens = slices.DeleteFunc(plan.Tokens, func(t providers.Token) bool { return slices.Contains(gone, t.ID) })
 	return plan, nil
 }
 
@@ -331,9 +344,9 @@ func allOrNothing(err error) error {
 
 // bounded refuses an empty selection and one that a preview cannot hold.
 func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
-	tokens, most := plan.tokens, b.connection.Policy.Targets()
+	tokens, most := plan.Tokens, b.connection.Policy.Targets()
 	var out bulkRevokeTokensOut
-	out.Warnings = plan.warnings
+	out.Warnings = plan.Warnings
 	switch {
 	case shown != nil:
 		if len(tokens) > most {
@@ -385,18 +398,12 @@ func largest(counts map[string]int) map[string]int {
 
 // planEverything counts, and refuses where any token is protected.
 func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
-	plan.filter = providers.Filter{Kind: providers.KindUser, Now: b.call.Now()}
-	plan.question = &pendingQuestion{}
-	if shown != nil {
-		plan.question = shown.question
-	} else if !b.call.canAsk(ctx) {
-		return plan, b.needsHuman()
-	}
+	plan.Filter = providers.Filter{Kind: providers.KindUser, Now: b.call.Now()}
 	counter, ok := b.connection.Provider.(providers.AccountCounter)
 	if !ok {
 		return plan, &Problem{Code: string(providers.CodeNotOffered), Message: b.connection.Provider.Name() + " has no account-wide revocation"}
 	}
-	all, covered := b.list(ctx, plan.filter)
+	all, covered := b.list(ctx, plan.Filter)
 	if err := incomplete(covered); err != nil {
 		return plan, err
 	}
@@ -409,48 +416,79 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 		}
 	}
 	var err error
-	plan.count, err = counter.CountEverything(ctx)
+	plan.Count, err = counter.CountEverything(ctx)
 	b.connection.Note(err, b.call.Now())
-	if err == nil && plan.count != len(all) {
+	if err == nil && plan.Count != len(all) {
 		err = &Problem{
 			Code:    "incomplete_listing",
-			Message: fmt.Sprintf("the vendor counts %d tokens and lists %d, so not all could be judged", plan.count, len(all)),
+			Message: fmt.Sprintf("the vendor counts %d tokens and lists %d, so not all could be judged", plan.Count, len(all)),
 			Next:    "try again in a minute",
 		}
 	}
-	if err == nil && shown != nil && plan.count != shown.count {
-		err = drifted([]string{fmt.Sprintf("the organization has %d tokens now, and had %d", plan.count, shown.count)})
+	if err == nil && shown != nil && plan.Count != shown.Count {
+		err = drifted([]string{fmt.Sprintf("the organization has %d tokens now, and had %d", plan.Count, shown.Count)})
 	}
-	plan.tokens = all
+	if err != nil {
+		return plan, err
+	}
+	plan.everyone, plan.Seen = all, likenesses(all)
+	if shown != nil {
+		err = sameAsSeen(all, plan.Seen, shown.Seen)
+	}
 	return plan, err
 }
 
-// lastUse tells when the youngest use was.
-func lastUse(tokens []providers.Token) string {
-	var latest time.Time
+// likenesses tells for each token what it was like, in a few bytes.
+func likenesses(tokens []providers.Token) map[string]string {
+	seen := make(map[string]string, len(tokens))
 	for i := range tokens {
-		if used, ok := tokens[i].LastUsed.Time(); ok && used.After(latest) {
-			latest = used
+		t := &tokens[i]
+		text := fmt.Sprintf("%q", []string{
+			t.Owner.ID, t.Owner.Email, t.Name, t.NameKey, string(t.Access), t.AccessKey, string(t.Status), t.Expires.String(),
+		})
+		sum := sha256.Sum256([]byte(text))
+		seen[t.ID] = base64.RawStdEncoding.EncodeToString(sum[:12])
+	}
+	return seen
+}
+
+// sameAsSeen refuses tokens that are not as a preview saw them.
+func sameAsSeen(tokens []providers.Token, now, before map[string]string) error {
+	var changes []string
+	for i := range tokens {
+		id := tokens[i].ID
+		was, ok := before[id]
+		switch {
+		case !ok:
+			changes = append(changes, "token "+id+" matches now and was not shown")
+		case was != now[id]:
+			changes = append(changes, "token "+id+" has another owner, name, access, status or expiry")
 		}
 	}
-	if latest.IsZero() {
-		return ""
+	if len(changes) == 0 {
+		return nil
 	}
-	return "The most recent use was on " + latest.Format(time.DateOnly) + ". "
+	return drifted(changes)
 }
 
 // propose shows the plan.
 func (b *bulk) propose(p bulkPlan) proposal {
-	out := proposal{targets: p.tokens, warnings: slices.Concat(p.warnings, b.call.inUse(p.tokens))}
+	out := proposal{
+		targets: p.Tokens, warnings: slices.Concat(p.Warnings, b.call.inUse(p.Tokens)),
+		risk: policy.RiskBulk, ends: true, phrase: fmt.Sprintf("REVOKE %d", len(p.Tokens)),
+	}
 	switch {
 	case b.in.Everything:
-		out.shown = []providers.Token{}
+		out.targets, out.shown = p.everyone, []providers.Token{}
+		out.judged = true // by planEverything
+		out.risk, out.phrase = policy.RiskOrgWide, fmt.Sprintf("REVOKE ALL %d", p.Count)
 		out.effects = []string{
-			fmt.Sprintf("ends all %d API tokens of all managed users of the organization, at once and for good", p.count),
+			fmt.Sprintf("ends all %d API tokens of all managed users of the organization, at once and for good", p.Count),
 			"tokens that are made meanwhile end too",
 			"a person must type the current count",
 		}
 	case b.in.AllOfServiceAccount:
+		out.phrase = fmt.Sprintf("REVOKE ALL %d", len(p.Tokens))
 		out.effects = []string{
 			"ends all tokens of service account " + b.in.ServiceAccounts[0] + " with one call, at once and for good",
 			"tokens that are made meanwhile end too",

@@ -27,6 +27,7 @@ type bulkRevokeTokensIn struct {
 	Everything          bool        `json:"everything,omitempty" jsonschema_description:"Atlassian: the whole organization; a human must agree"`
 	Exclude             []string    `json:"exclude,omitempty" jsonschema:"maxItems=100" jsonschema_description:"ids to spare"`
 	Reason              string      `json:"reason" jsonschema_description:"why, for the record"`
+	AllowInUse          bool        `json:"allow_in_use,omitempty" jsonschema_description:"where policy asks for it"`
 	Confirm             confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
@@ -82,19 +83,33 @@ func handleBulkRevokeTokens(ctx context.Context, c *Call, in bulkRevokeTokensIn)
 	defer p.stop()
 	b := &bulk{call: c, connection: connection, in: in, progress: p}
 	out, err := flow[bulkPlan, bulkRevokeTokensOut]{
-		arguments: in,
-		code:      in.Confirm,
-		plan:      b.plan,
-		propose:   b.propose,
-		wrap:      func(p preview) bulkRevokeTokensOut { return bulkRevokeTokensOut{preview: p} },
-		approve:   b.approval(),
-		act:       b.act,
+		connection:   connection,
+		arguments:    in,
+		code:         in.Confirm,
+		reason:       in.Reason,
+		plan:         b.plan,
+		propose:      b.propose,
+		wrap:         func(p preview) bulkRevokeTokensOut { return bulkRevokeTokensOut{preview: p} },
+		beforeAsking: b.beforeAsking(),
+		act:          b.act,
 	}.run(ctx, c)
 	var many *tooMany
 	if errors.As(err, &many) {
 		return many.out, nil
 	}
 	return out, err
+}
+
+// beforeAsking counts again before a person is asked to end everything: a count that has
+// changed would be refused afterwards.
+func (b *bulk) beforeAsking() func(context.Context, *bulkPlan) error {
+	if !b.in.Everything {
+		return nil
+	}
+	return func(ctx context.Context, shown *bulkPlan) error {
+		_, err := b.plan(ctx, shown)
+		return err
+	}
 }
 
 // check refuses selections that say nothing, or two things at once.

@@ -1,14 +1,17 @@
 package tools
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -17,6 +20,7 @@ import (
 type preview struct {
 	Status        string   `json:"status"`
 	Replayed      bool     `json:"replayed,omitempty" jsonschema_description:"recorded result of an earlier call"`
+	OperationID   string   `json:"operation_id,omitempty"`
 	PreviewID     string   `json:"preview_id,omitempty"`
 	Targets       *targets `json:"targets,omitempty"`
 	Effects       []string `json:"effects,omitempty"`
@@ -28,10 +32,18 @@ type preview struct {
 
 func (p *preview) markReplayed() { p.Replayed = true }
 
+// warn adds a warning, if there is one.
+func (p *preview) warn(warning string) {
+	if warning != "" {
+		p.Warnings = append(p.Warnings, warning)
+	}
+}
+
 // The statuses that all changing tools share.
 const (
 	statusConfirmationRequired = "confirmation_required"
 	statusHandOff              = "hand_off"
+	statusUnknown              = "unknown"
 )
 
 // recentUse is how young a use must be for a preview to warn of it.
@@ -43,13 +55,20 @@ type proposal struct {
 	shown    []providers.Token // nil: all targets; an org-wide call shows a count instead
 	effects  []string
 	warnings []string
+	risk     policy.Risk
+	phrase   string // what a person types to agree
+	ends     bool   // it ends secrets that may be in use
+	judged   bool   // the plan itself compared the targets with those of the preview
 }
 
-// flow is a change that takes a preview and a code.
+// flow is a change that takes a preview and a code. Plan survives JSON: another
+// process may carry it out.
 type flow[Plan, Out any] struct {
+	connection *Connection
 	// arguments are those of the call after defaults.
 	arguments any
 	code      confirmCode
+	reason    string
 	// plan resolves the targets and refuses what may not be done. At the
 	// confirmation it gets the plan that was shown, and judges everything again.
 	plan func(ctx context.Context, shown *Plan) (Plan, error)
@@ -57,17 +76,16 @@ type flow[Plan, Out any] struct {
 	propose func(Plan) proposal
 	// wrap makes the tool's result of a preview.
 	wrap func(preview) Out
-	// approve asks a human, where that is needed. A result that is not nil is
-	// returned to the client, who calls again.
-	approve func(ctx context.Context, shown *Plan) (*mcp.CallToolResult, error)
-	// act carries the fresh plan out.
-	act func(ctx context.Context, plan Plan) (Out, error)
+	// beforeAsking refuses what would be refused after a person agreed; nil: nothing.
+	beforeAsking func(ctx context.Context, shown *Plan) error
+	// act carries the fresh plan out and puts it on record as the intent says.
+	act func(ctx context.Context, i ledger.Intent, plan Plan) (Out, error)
 }
 
 // recorded is the result of a change, kept for a caller whose answer was lost.
-type recorded[Out any] struct {
-	out Out
-	err error
+type recorded struct {
+	Out     json.RawMessage `json:"out,omitempty"`
+	Problem *Problem        `json:"problem,omitempty"`
 }
 
 // run shows the preview, or acts on its code.
@@ -76,38 +94,55 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	check := c.Confirm.Peek(string(f.code), c.Principal.Name, c.Tool.Name, arguments)
-	if check.Verdict == confirm.Accepted && f.approve != nil {
-		shown := check.Preview.Plan.(Plan)
-		if asking, err := f.approve(ctx, &shown); err != nil || asking != nil {
+	check, err := c.Ledger.PeekPreview(ctx, string(f.code), c.Principal.Name, c.Tool.Name, arguments)
+	if err != nil {
+		return nil, c.noLedger(err)
+	}
+	approval := approval{}
+	if check.Verdict == ledger.Accepted {
+		var asking *mcp.CallToolResult
+		approval, asking, err = f.approve(ctx, c, check.Preview)
+		if err != nil || asking != nil {
 			return asking, err
 		}
+		check, err = c.Ledger.TakePreview(context.WithoutCancel(ctx), string(f.code), c.Principal.Name, c.Tool.Name, arguments)
+		if err != nil {
+			return nil, c.noLedger(err)
+		}
 	}
-	check = c.Confirm.Take(string(f.code), c.Principal.Name, c.Tool.Name, arguments)
 	switch check.Verdict {
-	case confirm.Mismatch:
+	case ledger.Mismatch:
 		return nil, mismatch(check.Changed)
-	case confirm.Running:
-		return nil, &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	case confirm.Done:
-		return replay(check.Result.(recorded[Out]))
-	case confirm.Accepted:
-		return f.confirmed(ctx, c, check.Preview)
+	case ledger.Declined:
+		return nil, declined(check.Preview.ID)
+	case ledger.Running:
+		return nil, c.running(ctx, check.Preview)
+	case ledger.PreviewEnded:
+		return replay[Out](check.Result)
+	case ledger.Accepted:
+		return f.confirmed(ctx, c, check.Preview, approval)
 	default:
 		return f.show(ctx, c, arguments)
 	}
 }
 
-func replay[Out any](r recorded[Out]) (any, error) {
-	if marked, ok := any(&r.out).(interface{ markReplayed() }); ok {
+func replay[Out any](result json.RawMessage) (any, error) {
+	var r recorded
+	var out Out
+	if err := json.Unmarshal(result, &r); err != nil {
+		return out, fmt.Errorf("recorded result: %w", err)
+	}
+	if r.Problem != nil {
+		r.Problem.Replayed = true
+		return out, r.Problem
+	}
+	if err := json.Unmarshal(r.Out, &out); err != nil {
+		return out, fmt.Errorf("recorded result: %w", err)
+	}
+	if marked, ok := any(&out).(interface{ markReplayed() }); ok {
 		marked.markReplayed()
 	}
-	if p := problemOf(r.err); p != nil {
-		again := *p
-		again.Replayed = true
-		return r.out, &again
-	}
-	return r.out, r.err
+	return out, nil
 }
 
 func mismatch(changed []string) error {
@@ -118,6 +153,30 @@ func mismatch(changed []string) error {
 	}
 }
 
+// running answers the repetition of a call that has not ended, or whose process is
+// gone.
+func (c *Call) running(ctx context.Context, p ledger.Preview) error {
+	c.Settle(ctx)
+	page, err := c.Ledger.List(ctx, ledger.Query{Preview: p.ID, TopLevel: true, Limit: 1})
+	if err != nil {
+		return c.noLedger(err)
+	}
+	switch {
+	case len(page.Operations) > 0 && page.Operations[0].IsOpen():
+		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
+	case len(page.Operations) > 0:
+		op := page.Operations[0]
+		return &Problem{
+			Code: "interrupted", Message: "the change was cut off; it ended as " + string(op.Outcome),
+			Next: "call get_operation " + op.ID,
+		}
+	case c.Now().Sub(p.Taken) < changeTime:
+		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
+	default:
+		return &Problem{Code: "interrupted", Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+	}
+}
+
 // show resolves the change and returns its preview with a code.
 func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMessage) (any, error) {
 	plan, err := f.plan(ctx, nil)
@@ -125,24 +184,38 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 		return nil, err
 	}
 	p := f.propose(plan)
-	opened, code := c.Confirm.Open(confirm.Preview{Principal: c.Principal.Name, Tool: c.Tool.Name, Arguments: arguments, Plan: plan})
-	shown := preview{
-		Status: statusConfirmationRequired, PreviewID: opened.ID,
-		Effects: p.effects, Warnings: p.warnings,
-		Confirm: code, ConfirmBefore: opened.Expires.UTC().Format(time.RFC3339),
-		Next: "nothing was changed yet. To do exactly this, call again with the same arguments and this confirm code",
-	}
 	if p.shown == nil {
 		p.shown = p.targets
+	}
+	if n := countAltered(p.shown); n > 0 {
+		p.warnings = append(p.warnings, "names with hidden or unsafe characters were cleaned; go by the ids")
+	}
+	shown := preview{
+		Status: statusConfirmationRequired, Effects: p.effects, Warnings: p.warnings,
+		Next: "nothing was changed yet. To do exactly this, call again with the same arguments and this confirm code",
 	}
 	if len(p.shown) > 0 {
 		shown.Targets = targetsOf(p.shown)
 	}
-	if n := countAltered(p.shown); n > 0 {
-		shown.Warnings = append(shown.Warnings, "names with hidden or unsafe characters were cleaned; go by the ids")
+	stored, err := json.Marshal(stored[Plan]{Plan: plan, Shown: f.shown(c, p, shown.Targets)})
+	if err != nil {
+		return nil, fmt.Errorf("plan as JSON: %w", err)
 	}
+	opened, code, err := c.Ledger.OpenPreview(ctx, ledger.Preview{Principal: c.Principal.Name, Tool: c.Tool.Name, Arguments: arguments, Plan: stored})
+	if err != nil {
+		return nil, c.noLedger(err)
+	}
+	shown.PreviewID, shown.Confirm, shown.ConfirmBefore = opened.ID, code, opened.Expires.UTC().Format(time.RFC3339)
 	if f.code != "" {
-		shown.Warnings = append(shown.Warnings, "confirm was not a valid code (codes work once, for ten minutes, for the same caller); this is a new preview")
+		shown.warn("confirm was not a valid code (codes work once, for ten minutes, for the same caller); this is a new preview")
+	}
+	needed, err := c.needsPerson(ctx, p.risk, p.ends)
+	if err != nil {
+		return nil, err
+	}
+	if needed == policy.ApprovalRequired && !c.asks(ctx, needed) {
+		shown.Next = "nothing was changed yet. A person must agree first: have the operator run `" + c.approveCommand(opened.ID) +
+			"`; then call again with the same arguments and this confirm code"
 	}
 	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
 	return f.wrap(shown), nil
@@ -159,132 +232,84 @@ func countAltered(tokens []providers.Token) int {
 }
 
 // confirmed judges everything again and acts. The code is spent, so the outcome
-// is recorded whatever it is.
-func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown confirm.Preview) (_ any, err error) {
+// is recorded whatever it is; only where nothing was sent and nothing refused, the
+// code is given back.
+func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Preview, a approval) (_ any, err error) {
 	var out Out
 	finished := false
 	defer func() {
 		if !finished { // a panic: nobody knows how far the change came
-			err = &Problem{Code: "internal_error", Message: "the server failed while carrying out the change", Next: "read the tokens to see what happened"}
+			err = &Problem{Code: "internal_error", Message: "the server failed while carrying out the change", Next: "read the tokens, and list_operations, to see what happened"}
 		}
-		c.Confirm.Record(shown.ID, recorded[Out]{out, err})
+		c.record(ctx, shown.ID, out, err)
 	}()
-	out, err = f.actOn(ctx, c, shown)
+	out, err = f.actOn(ctx, c, shown, a)
 	finished = true
 	return out, err
 }
 
-func (f flow[Plan, Out]) actOn(ctx context.Context, _ *Call, shown confirm.Preview) (Out, error) {
+// record keeps the result of a confirmed call.
+func (c *Call) record(ctx context.Context, preview string, out any, cause error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	if isDropped(cause) {
+		if err := c.Ledger.ReleasePreview(ctx, preview); err != nil {
+			c.Log.Error("confirm code not given back", "preview", preview, "error", err)
+		}
+		return
+	}
+	r := recorded{Problem: problemOf(cause)}
+	if cause != nil && r.Problem == nil {
+		r.Problem = &Problem{Code: "internal_error", Message: "the server failed", Next: "ask the operator to look into the server's log"}
+	}
+	var err error
+	if r.Problem == nil {
+		r.Out, err = json.Marshal(out)
+	}
+	result, failed := json.Marshal(r)
+	if err = errors.Join(err, failed); err == nil {
+		err = c.Ledger.RecordPreview(ctx, preview, result)
+	}
+	if err != nil {
+		c.Log.Error("result of a confirmed call not kept", "preview", preview, "error", err)
+	}
+}
+
+// isDropped reports that a call ended before anything was sent, because its caller
+// or the server went away.
+func isDropped(err error) bool {
+	code := problemCode(err)
+	return code == providers.CodeCancelled || code == codeStopping
+}
+
+func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Preview, a approval) (Out, error) {
 	var none Out
-	before := shown.Plan.(Plan)
-	plan, err := f.plan(ctx, &before)
+	before, err := f.storedIn(shown)
 	if err != nil {
 		return none, err
 	}
-	if changes := drift(f.propose(before).targets, f.propose(plan).targets); len(changes) > 0 {
-		return none, drifted(changes)
+	intent, err := c.intent(ctx, f.connection)
+	if err != nil {
+		return none, err
 	}
-	return f.act(ctx, plan)
+	intent.Preview, intent.ApprovedBy, intent.Reason = shown.ID, a.by, f.reason
+	proposed := f.propose(before.Plan)
+	intent.Targets = targetsOnRecord(proposed.targets)
+	plan, err := f.plan(ctx, &before.Plan)
+	if err == nil && !proposed.judged {
+		if changes := drift(proposed.targets, f.propose(plan).targets); len(changes) > 0 {
+			err = drifted(changes)
+		}
+	}
+	if err != nil {
+		if !isDropped(err) {
+			c.refused(ctx, intent, err)
+		}
+		return none, err
+	}
+	intent.Targets = targetsOnRecord(f.propose(plan).targets)
+	return f.act(ctx, intent, plan)
 }
 
 // changeTime bounds one change at a vendor with everything that belongs to it.
 const changeTime = 2 * time.Minute
-
-// protectedFromCancel runs a change to its end, whatever becomes of the client:
-// what was sent must be known and delivered. Once the server stops, what is on its
-// way has the time of one vendor call, and nothing is repeated after that.
-func (c *Call) protectedFromCancel(ctx context.Context, do func(context.Context)) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if c.Work.IsStopping() {
-		return stopping()
-	}
-	defer c.Work.Begin()()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
-	defer cancel()
-	defer c.Work.AfterStop(cmp.Or(c.VendorTime, changeTime), cancel)()
-	do(ctx)
-	return nil
-}
-
-func stopping() error {
-	return &Problem{Code: "server_stopping", Message: "the server is shutting down; nothing was changed", Next: "try again when it is back"}
-}
-
-// guard refuses a target that nobody may change: a configured connection's own
-// credential, or a protected token. It judges anew at the confirmation.
-func (c *Call) guard(own providers.Own, connection *Connection, t *providers.Token) error {
-	if own.Has(t) {
-		p := &Problem{
-			Code:    "own_credential",
-			Message: "token " + t.ID + " is, or may be, a credential of this server's own connections and is never changed here",
-		}
-		if hand, ok := connection.Provider.(providers.HandOff); ok {
-			p.Next = "by hand: " + joinSteps(hand.HandOff(providers.DeedRotateOwnCredential))
-		}
-		return p
-	}
-	if t.Owner.Email == "" && connection.Policy.ProtectsByEmail() {
-		return &Problem{
-			Code:    "protected",
-			Message: "the e-mail address of the owner of token " + t.ID + " is not told, so connections." + connection.Name + ".protect.owners cannot be judged",
-			Next:    "ask the operator to protect by account id instead",
-		}
-	}
-	if rule := connection.Policy.Protects(t); rule != "" {
-		return &Problem{Code: "protected", Message: "token " + t.ID + " is protected: " + rule, Next: "ask the operator"}
-	}
-	return nil
-}
-
-// nameOwner adds what a listing tells of the owner to a record that has only the
-// owner's id.
-func nameOwner(t *providers.Token, listed providers.Token) {
-	if t.Owner.Email == "" && t.Owner.Name == "" && listed.Owner.ID == t.Owner.ID {
-		t.Owner = listed.Owner
-	}
-}
-
-// nameOwners completes records that lack the owner's e-mail address where policy
-// protects by address: else the rule could not be judged.
-func (c *Call) nameOwners(ctx context.Context, connection *Connection, tokens []providers.Token) error {
-	locator, ok := connection.Provider.(providers.Locator)
-	if !ok || !connection.Policy.ProtectsByEmail() {
-		return nil
-	}
-	var nameless []string
-	for i := range tokens {
-		if tokens[i].Owner.Email == "" {
-			nameless = append(nameless, tokens[i].ID)
-		}
-	}
-	if len(nameless) == 0 {
-		return nil
-	}
-	listed, err := locator.Locate(ctx, nameless)
-	connection.Note(err, c.Now())
-	if err != nil {
-		return err
-	}
-	for i := range tokens {
-		nameOwner(&tokens[i], listed[tokens[i].ID])
-	}
-	return nil
-}
-
-// ownOf tells the own credentials, or refuses all changes where they cannot be told.
-// It is asked after the targets were read: a 401 renews the credential.
-func (c *Call) ownOf(ctx context.Context, connection *Connection) (providers.Own, error) {
-	own, err := c.Registry.Own(ctx, connection.Connection)
-	if err != nil {
-		if p := problemOf(err); p != nil {
-			return own, &Problem{
-				Code:    "own_credential_unknown",
-				Message: "changes are refused: " + p.Message,
-				Next:    "reads still work; ask the operator to check that connection's credential",
-			}
-		}
-	}
-	return own, err
-}

@@ -26,9 +26,8 @@ type createLaunchDarklyTokenIn struct {
 // createTokenOut is the result of creating a token.
 type createTokenOut struct {
 	preview
-	OperationID string     `json:"operation_id,omitempty"`
-	Token       *mintedRow `json:"token,omitempty"`
-	Secret      *secretRow `json:"secret,omitempty"`
+	Token  *mintedRow `json:"token,omitempty"`
+	Secret *secretRow `json:"secret,omitempty"`
 }
 
 func createLaunchDarklyToken() Tool {
@@ -54,7 +53,7 @@ func handleCreateLaunchDarklyToken(ctx context.Context, c *Call, in createLaunch
 		return nil, err
 	}
 	m := mint{
-		connection: connection, deliverTo: in.DeliverTo, elevated: spec.IsElevated(),
+		connection: connection, name: in.Name, deliverTo: in.DeliverTo, grant: policy.Grant(spec.Grant()), elevated: spec.IsElevated(),
 		arguments: in, code: in.Confirm,
 		effects: []string{"creates token " + quoted(spec.Name) + " with " + string(spec.Access()) + " access at LaunchDarkly"},
 		create: func(ctx context.Context, _ time.Time) (providers.Minted, error) {

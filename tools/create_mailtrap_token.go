@@ -81,7 +81,7 @@ func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTo
 		return nil, err
 	}
 	m := mint{
-		connection: connection, deliverTo: in.DeliverTo, elevated: spec.IsElevated(),
+		connection: connection, name: in.Name, deliverTo: in.DeliverTo, grant: policy.Grant(spec.Grant()), elevated: spec.IsElevated(),
 		arguments: in, code: in.Confirm,
 		effects: []string{"creates token " + quoted(spec.Name) + " with admin access to the whole Mailtrap account"},
 		create: func(ctx context.Context, now time.Time) (providers.Minted, error) {
@@ -90,6 +90,10 @@ func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTo
 				return providers.Minted{}, err
 			}
 			return vendor.Create(ctx, spec)
+		},
+		expires: func(now time.Time) (providers.Date, error) {
+			spec, err := in.spec(now)
+			return spec.Expires, err
 		},
 		differs: in.otherExpiry,
 	}

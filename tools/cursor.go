@@ -41,8 +41,9 @@ func NewCursors(readKey func(size int) ([]byte, error)) *Cursors {
 // place is where a listing goes on.
 type place struct {
 	Principal string          `json:"p"`
-	Arguments json.RawMessage `json:"a"` // of list_tokens, without cursor
-	Now       time.Time       `json:"n"` // the moment that ages count from
+	Tool      string          `json:"o,omitempty"` // empty: list_tokens
+	Arguments json.RawMessage `json:"a"`           // without cursor
+	Now       time.Time       `json:"n"`           // the moment that ages count from
 	// The last row that was returned.
 	Connection string `json:"c"`
 	ID         string `json:"i"`
@@ -66,17 +67,17 @@ func (c *Cursors) encode(p place) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, plain, nil)), nil
 }
 
-// decode opens a cursor of the same caller.
-func (c *Cursors) decode(cursor, principal string) (place, error) {
+// decode opens a cursor of the same caller and tool.
+func (c *Cursors) decode(cursor, principal, tool string) (place, error) {
 	aead, err := c.seal()
 	if err != nil {
 		return place{}, err
 	}
 	p, err := open(aead, cursor)
-	if err != nil || p.Principal != principal {
+	if err != nil || p.Principal != principal || p.Tool != tool {
 		return place{}, &Problem{
 			Code:    "invalid_cursor",
-			Message: "the cursor was altered, is cut short, or belongs to another caller or server",
+			Message: "the cursor was altered, is cut short, or belongs to another caller, tool or server",
 			Next:    "copy next_cursor exactly as it was returned, or list again without cursor",
 		}
 	}

@@ -7,12 +7,8 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/google/uuid"
-
-	"github.com/tokenreeve/tokenreeve/auth"
-	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
-	"github.com/tokenreeve/tokenreeve/providers"
 )
 
 // destination is where a new secret goes.
@@ -23,14 +19,19 @@ type destination struct {
 	options sink.Options
 }
 
+// String returns SINK/KEY.
 func (d destination) String() string { return d.name + "/" + d.key.String() }
 
 // effect tells in a preview where the secret goes and what becomes of what is there.
 func (d destination) effect() string {
-	if _, keepsAll := d.sink.(*sink.File); keepsAll {
-		return "The new secret goes to " + d.String() + "; what is there already is kept as an earlier version."
+	_, keepsAll := d.sink.(*sink.File)
+	switch {
+	case !d.options.Successor:
+		return "The new secret goes to " + d.String() + "."
+	case keepsAll:
+		return "The new secret goes to " + d.String() + "; this token's secret there is kept as an earlier version."
 	}
-	return "The new secret goes to " + d.String() + " and replaces what is there now, if anything."
+	return "The new secret goes to " + d.String() + " and replaces this token's secret there."
 }
 
 // secretRow is what a result tells of a new secret: never the secret.
@@ -40,6 +41,7 @@ type secretRow struct {
 	File        string `json:"file,omitempty"`
 	LastFour    string `json:"last_four,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
+	Verified    string `json:"verified,omitempty" jsonschema:"enum=true,enum=false,enum=skipped"`
 }
 
 // fingerprintKeySize is the size of the key of fingerprints, in bytes.
@@ -47,16 +49,17 @@ const fingerprintKeySize = 32
 
 // newOperationID returns a sortable id for one change.
 func newOperationID() (string, error) {
-	id, err := uuid.NewV7()
+	id, err := ledger.NewID()
 	if err != nil {
 		return "", fmt.Errorf("operation id: %w", err)
 	}
-	return id.String(), nil
+	return id, nil
 }
 
-// destinationOf finds the sink and checks that it takes a secret under the key.
-// This happens before the vendor is called.
-func (c *Call) destinationOf(ctx context.Context, connection *Connection, deliverTo, keyEnd string) (destination, error) {
+// destinationOf finds the sink and checks that it takes a secret under the key. This
+// happens before the vendor is called. token is the one whose secret is replaced, empty
+// for a new one.
+func (c *Call) destinationOf(ctx context.Context, connection *Connection, deliverTo, keyEnd, token string) (destination, error) {
 	if deliverTo == "" {
 		if connection.Sink == "" {
 			return destination{}, &Problem{
@@ -67,6 +70,21 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 		}
 		deliverTo = connection.Sink + "/" + connection.Name + "/" + keyEnd
 	}
+	to, err := c.place(deliverTo)
+	if err != nil {
+		return destination{}, err
+	}
+	if to.options, err = c.deliveryOptions(ctx, connection, to, token); err != nil {
+		return destination{}, err
+	}
+	if err := to.sink.Check(ctx, to.key, to.options); err != nil {
+		return destination{}, sinkProblem("nothing was minted: ", err)
+	}
+	return to, nil
+}
+
+// place reads SINK/KEY.
+func (c *Call) place(deliverTo string) (destination, error) {
 	name, key, err := sink.ParseDestination(deliverTo)
 	if err != nil {
 		return destination{}, &Problem{Code: "invalid_argument", Message: "argument deliver_to: " + err.Error(), Valid: c.sinkNames(), Next: "give SINK/KEY, for example files/ci/deploy"}
@@ -75,19 +93,36 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 	if !ok {
 		return destination{}, &Problem{Code: "unknown_sink", Message: fmt.Sprintf("there is no sink %q", clean(name)), Valid: c.sinkNames(), Next: "give deliver_to as SINK/KEY with a valid sink"}
 	}
-	// Until deliveries are on record, a rotation is taken to replace the token's last secret under the
-	// key. A new token has no last one, but a file sink keeps every version anyway.
-	_, keepsAll := s.(*sink.File)
-	options := sink.Options{Connection: connection.Name, Principal: c.Principal.Name, Successor: keepsAll || c.Tool.Class == policy.Rotate}
-	if err := s.Check(ctx, key, options); err != nil {
-		return destination{}, sinkProblem(err)
+	return destination{name: name, sink: s, key: key}, nil
+}
+
+// deliveryOptions tells from the record whether the key is known, and whether what it
+// holds is this token's last secret: only then may it be replaced.
+func (c *Call) deliveryOptions(ctx context.Context, connection *Connection, to destination, token string) (sink.Options, error) {
+	o := sink.Options{Connection: connection.Name, Principal: c.Principal.Name}
+	last, known, err := c.Ledger.LastDeliveryTo(ctx, to.name, to.key.String())
+	if err != nil {
+		return o, c.noLedger(err)
 	}
-	return destination{name, s, key, options}, nil
+	o.Known = known
+	if !known || token == "" {
+		return o, nil
+	}
+	identity, err := connection.Provider.Identity(ctx)
+	if err != nil {
+		return o, err
+	}
+	newest, found, err := c.Ledger.LastDelivery(ctx, connection.Provider.Name(), accountOf(identity), token)
+	if err != nil {
+		return o, c.noLedger(err)
+	}
+	o.Successor = found && newest.ID == last.ID
+	return o, nil
 }
 
 // sinkProblem says why a sink takes no secret under a key.
-func sinkProblem(err error) *Problem {
-	p := &Problem{Code: "sink_unusable", Message: "nothing was minted: " + err.Error(), Next: "choose another deliver_to, or ask the operator to mend the sink"}
+func sinkProblem(what string, err error) *Problem {
+	p := &Problem{Code: "sink_unusable", Message: what + clean(err.Error()), Next: "choose another deliver_to, or ask the operator to mend the sink"}
 	switch {
 	case errors.Is(err, sink.ErrKeyExists):
 		p.Code, p.Next = "sink_key_exists", "give deliver_to with a key that is not in use"
@@ -99,22 +134,10 @@ func sinkProblem(err error) *Problem {
 
 func (c *Call) sinkNames() []string { return slices.Sorted(maps.Keys(c.Sinks)) }
 
-// deliver puts a new secret into its sink.
-func (c *Call) deliver(ctx context.Context, to destination, minted providers.Minted) (secretRow, error) {
-	row := secretRow{LastFour: minted.Token.LastFour}
-	key, err := c.FingerprintKey(fingerprintKeySize)
-	if err != nil {
-		c.Log.Warn("no fingerprint", "error", err)
-	} else {
-		row.Fingerprint = minted.Secret.Fingerprint(key)
+// deliveredTo notes where the secret is. Paths are for the local user only.
+func (r *secretRow) deliveredTo(c *Call, delivery sink.Delivery) {
+	r.DeliveredTo, r.Version = delivery.Sink+"/"+delivery.Key, delivery.Version
+	if c.Principal.IsLocal {
+		r.File = delivery.Path
 	}
-	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret, to.options)
-	if err != nil {
-		return row, fmt.Errorf("deliver to %s: %w", to, err)
-	}
-	row.DeliveredTo, row.Version = delivery.Sink+"/"+delivery.Key, delivery.Version
-	if c.Principal == auth.Local() {
-		row.File = delivery.Path
-	}
-	return row, nil
 }

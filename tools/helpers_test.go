@@ -23,7 +23,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/tokenreeve/tokenreeve/auth"
-	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/privatefile"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
@@ -82,6 +82,8 @@ type setup struct {
 	client      []client.ClientOption // besides those of elicit and protocol
 	protocol    string                // of MCP; empty: the newest
 	timeout     time.Duration         // of one vendor call; 0: ten seconds
+	approval    policy.HumanApproval
+	overHTTP    bool // the callers are not on standard input and output
 }
 
 // elicitation answers the server's questions to the user; nil: the client cannot.
@@ -170,9 +172,19 @@ func (h *harness) newEnv() *tools.Env {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	path := filepath.Join(h.setup.stateDir, "ledger.db")
+	record := ledger.New(path, ledger.Options{Now: h.clock.Now})
+	h.t.Cleanup(func() {
+		if err := record.Close(); err != nil {
+			h.t.Error(err)
+		}
+	})
 	return &tools.Env{
 		Registry: providers.NewRegistry(plain...), Connections: connections,
-		Confirm: confirm.NewStore(h.clock.Now), Cursors: tools.NewCursors(h.key("cursor.key")),
+		Ledger: record, HasLedger: func() bool { return ledger.Exists(path) },
+		Escrow: sink.NewEscrow(h.setup.stateDir, nil), EscrowRetention: 24 * time.Hour,
+		Approval: h.setup.approval, Stdio: !h.setup.overHTTP,
+		Cursors: tools.NewCursors(h.key("cursor.key")),
 		Sinks: map[string]sink.Sink{sinkName: files}, FingerprintKey: h.key("fingerprint.key"),
 		ReadOnly: h.setup.readOnly, Setup: h.setup.hints, Now: h.clock.Now, Work: tools.NewTracker(),
 		Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),

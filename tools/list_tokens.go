@@ -164,7 +164,7 @@ func (c *Call) continued(in listTokensIn) (listTokensIn, *place, error) {
 	if in.Cursor == "" {
 		return in, nil, nil
 	}
-	p, err := c.Cursors.decode(in.Cursor, c.Principal.Name)
+	p, err := c.Cursors.decode(in.Cursor, c.Principal.Name, "")
 	if err != nil {
 		return in, nil, err
 	}
@@ -180,7 +180,7 @@ func (c *Call) continued(in listTokensIn) (listTokensIn, *place, error) {
 }
 
 // sameArguments refuses an argument beside a cursor that says something else.
-func sameArguments(in listTokensIn, before json.RawMessage) error {
+func sameArguments(in any, before json.RawMessage) error {
 	data, err := json.Marshal(in)
 	if err != nil {
 		return err

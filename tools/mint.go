@@ -2,22 +2,27 @@ package tools
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
 // mint is the making of a new token, the same at every vendor but for the call.
 type mint struct {
 	connection *Connection
+	name       string // of the token to be made
 	deliverTo  string
+	grant      policy.Grant
 	elevated   bool // the access needs a preview and its code
 	arguments  any
 	code       confirmCode
 	effects    []string
 	warnings   []string
+	// expires is the end of life that is asked for; ages count from now.
+	expires func(now time.Time) (providers.Date, error)
 	// create makes the token; ages in its arguments count from now.
 	create func(ctx context.Context, now time.Time) (providers.Minted, error)
 	// differs says where the token is not as asked; nil: never.
@@ -26,93 +31,139 @@ type mint struct {
 
 // mintPlan is the moment of the preview. What is to be made stands in the
 // arguments.
-type mintPlan struct{ now time.Time }
+type mintPlan struct{ Now time.Time }
 
 const statusCreated = "created"
 
-// mint makes the token, after a preview where its access needs one.
+// mint makes the token, after a preview where its access or the operator needs one.
 func (c *Call) mint(ctx context.Context, m mint) (any, error) {
-	if !m.elevated {
-		if err := c.refuseOtherCode(m); err != nil {
+	if !m.elevated && c.Approval.For(policy.RiskSingle) == policy.ApprovalOff {
+		if err := c.refuseOtherCode(ctx, m); err != nil {
 			return nil, err
 		}
-		return c.create(ctx, m, c.Now())
+		return c.createUnseen(ctx, m)
 	}
 	return flow[mintPlan, createTokenOut]{
-		arguments: m.arguments,
-		code:      m.code,
+		connection: m.connection,
+		arguments:  m.arguments,
+		code:       m.code,
 		plan: func(ctx context.Context, shown *mintPlan) (mintPlan, error) {
+			plan := mintPlan{c.Now()}
 			if shown != nil {
-				return *shown, nil
+				plan = *shown
 			}
-			_, err := c.destinationOf(ctx, m.connection, m.deliverTo, "preview")
-			return mintPlan{c.Now()}, err
+			if err := m.allowed(plan.Now); err != nil || shown != nil {
+				return plan, err
+			}
+			_, err := c.destinationOf(ctx, m.connection, m.deliverTo, "preview", "")
+			return plan, err
 		},
-		propose: func(mintPlan) proposal { return proposal{effects: m.effects, warnings: m.warnings} },
-		wrap:    func(p preview) createTokenOut { return createTokenOut{preview: p} },
-		act:     func(ctx context.Context, p mintPlan) (createTokenOut, error) { return c.create(ctx, m, p.now) },
+		propose: func(mintPlan) proposal {
+			return proposal{effects: m.effects, warnings: m.warnings, risk: policy.RiskSingle, phrase: "CREATE 1"}
+		},
+		wrap: func(p preview) createTokenOut { return createTokenOut{preview: p} },
+		act: func(ctx context.Context, i ledger.Intent, p mintPlan) (createTokenOut, error) {
+			return c.create(ctx, m, i, p.Now)
+		},
 	}.run(ctx, c)
+}
+
+// allowed judges what the token would be able to do, and for how long.
+func (m mint) allowed(now time.Time) error {
+	if err := refusedByPolicy(m.connection.Policy.RefusesGrant(m.grant)); err != nil {
+		return err
+	}
+	if m.expires == nil {
+		return nil
+	}
+	expires, err := m.expires(now)
+	if err != nil {
+		return err
+	}
+	return refusedByPolicy(m.connection.Policy.RefusesLife(expires, now))
+}
+
+// refusedByPolicy is the refusal by a rule, or nil where there is none.
+func refusedByPolicy(rule string) error {
+	if rule == "" {
+		return nil
+	}
+	return &Problem{Code: "policy_refused", Message: "nothing was changed: " + rule, Next: "ask for less, or ask the operator"}
 }
 
 // refuseOtherCode refuses a call that needs no code but carries that of a preview:
 // what was shown then was another token.
-func (c *Call) refuseOtherCode(m mint) error {
+func (c *Call) refuseOtherCode(ctx context.Context, m mint) error {
 	arguments, err := confirm.Canonical(m.arguments)
 	if err != nil {
 		return err
 	}
-	check := c.Confirm.Peek(string(m.code), c.Principal.Name, c.Tool.Name, arguments)
-	if check.Verdict == confirm.Mismatch {
+	check, err := c.Ledger.PeekPreview(ctx, string(m.code), c.Principal.Name, c.Tool.Name, arguments)
+	if err != nil {
+		return c.noLedger(err)
+	}
+	if check.Verdict == ledger.Mismatch {
 		return mismatch(check.Changed)
 	}
 	return nil
 }
 
-// create checks the sink, makes the token and delivers its secret. Once the
-// vendor was called, nothing that the client does stops it.
-func (c *Call) create(ctx context.Context, m mint, now time.Time) (createTokenOut, error) {
-	operation, err := newOperationID()
+// createUnseen makes a token whose access needs no preview.
+func (c *Call) createUnseen(ctx context.Context, m mint) (createTokenOut, error) {
+	i, err := c.intent(ctx, m.connection)
 	if err != nil {
 		return createTokenOut{}, err
 	}
-	to, err := c.destinationOf(ctx, m.connection, m.deliverTo, operation)
-	if err != nil {
+	now := c.Now()
+	if err := m.allowed(now); err != nil {
+		i.NewTokenName = m.name
+		c.refused(ctx, i, err)
 		return createTokenOut{}, err
 	}
-	out := createTokenOut{OperationID: operation}
-	var failure error
-	err = c.protectedFromCancel(ctx, func(ctx context.Context) {
-		c.Log.Info("creating a token", "operation", operation, "connection", m.connection.Name, "principal", c.Principal.Name)
-		minted, err := m.create(ctx, now)
-		m.connection.Note(err, c.Now())
-		if err != nil {
-			failure = fmt.Errorf("operation %s: %w", operation, err)
-			return
-		}
-		out.Status, out.Token = statusCreated, mintedRowOf(&minted.Token)
-		if m.differs != nil {
-			out.Warnings = m.differs(now, minted.Token)
-		}
-		secret, err := c.deliver(context.WithoutCancel(ctx), to, minted)
-		out.Secret = &secret
-		if err != nil {
-			out.undelivered(c, m.connection, err)
-			return
-		}
-		c.Log.Info("token created", "operation", operation, "connection", m.connection.Name, "token", minted.Token.ID, "delivered_to", secret.DeliveredTo)
-	})
-	if err != nil {
-		return out, err
-	}
-	return out, failure
+	return c.create(ctx, m, i, now)
 }
 
-const statusUndelivered = "undelivered"
+// create checks the sink, makes the token and delivers its secret.
+func (c *Call) create(ctx context.Context, m mint, i ledger.Intent, now time.Time) (createTokenOut, error) {
+	id, err := newOperationID()
+	if err != nil {
+		return createTokenOut{}, err
+	}
+	i.NewTokenName = m.name
+	to, err := c.destinationOf(ctx, m.connection, m.deliverTo, id, "")
+	if err != nil {
+		if !isDropped(err) {
+			c.refused(ctx, i, err)
+		}
+		return createTokenOut{}, err
+	}
+	i.Sink, i.Key = to.name, to.key.String()
+	result, err := c.mintSecret(ctx, minting{
+		connection: m.connection, id: id, intent: i, to: to,
+		send: func(ctx context.Context) (providers.Minted, error) { return m.create(ctx, now) },
+	})
+	if err != nil {
+		return createTokenOut{}, err
+	}
+	return m.out(result, now), nil
+}
 
-// undelivered tells that the token exists and its secret is lost.
-func (o *createTokenOut) undelivered(c *Call, connection *Connection, err error) {
-	c.Log.Error("secret not delivered", "operation", o.OperationID, "connection", connection.Name, "token", o.Token.ID, "error", err)
-	o.Status = statusUndelivered
-	o.Warnings = append(o.Warnings, "the token exists, but its secret could not be delivered and is lost: "+clean(err.Error()))
-	o.Next = "revoke token " + o.Token.ID + " with revoke_token, have the sink mended, and create it again"
+// out is the tool's result of a minting.
+func (m mint) out(r mintingOut, now time.Time) createTokenOut {
+	out := createTokenOut{Secret: r.secret}
+	out.Status, out.OperationID, out.Warnings, out.Next = r.status, r.operation, r.warnings, r.next
+	if r.minted == nil {
+		return out
+	}
+	out.Token = mintedRowOf(&r.minted.Token)
+	if m.differs != nil {
+		out.Warnings = append(out.Warnings, m.differs(now, r.minted.Token)...)
+	}
+	switch r.status {
+	case "":
+		out.Status = statusCreated
+	case statusUndelivered:
+		out.Next = "the token exists, but its secret is lost: revoke token " + out.Token.ID + " with revoke_token, have sink and state directory mended, and create it again"
+	}
+	return out
 }

@@ -57,6 +57,14 @@ func problemOf(err error) *Problem {
 	return nil
 }
 
+// sentence is what a caller may read of an error.
+func sentence(err error) string {
+	if p := problemOf(err); p != nil {
+		return p.Message
+	}
+	return "the server failed"
+}
+
 // ErrorResult renders an error as a tool result without structured content: the
 // official SDK validates that against the output schema even then.
 func ErrorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {

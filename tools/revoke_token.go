@@ -2,7 +2,12 @@ package tools
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -13,6 +18,7 @@ type revokeTokenIn struct {
 	TokenID    string      `json:"token_id" jsonschema_description:"id from list_tokens"`
 	Owner      string      `json:"owner,omitempty" jsonschema_description:"account id or e-mail; finds Atlassian tokens faster"`
 	Reason     string      `json:"reason,omitempty" jsonschema_description:"why, for the record"`
+	AllowInUse bool        `json:"allow_in_use,omitempty" jsonschema_description:"where policy asks for it"`
 	Confirm    confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
@@ -38,7 +44,7 @@ func revokeToken() Tool {
 
 // revokePlan is one token to end.
 type revokePlan struct {
-	token providers.Token
+	Token providers.Token
 	gone  bool // it ended since the preview
 }
 
@@ -53,21 +59,24 @@ func handleRevokeToken(ctx context.Context, c *Call, in revokeTokenIn) (any, err
 	p := c.startProgress(ctx, "tokens read")
 	defer p.stop()
 	out, err := flow[revokePlan, revokeTokenOut]{
-		arguments: in,
-		code:      in.Confirm,
+		connection: connection,
+		arguments:  in,
+		code:       in.Confirm,
+		reason:     in.Reason,
 		plan: func(ctx context.Context, shown *revokePlan) (revokePlan, error) {
-			return c.planRevocation(ctx, connection, in.TokenID, in.Owner, shown)
+			return c.planRevocation(ctx, connection, in, shown)
 		},
 		propose: func(p revokePlan) proposal {
 			return proposal{
-				targets:  []providers.Token{p.token},
+				targets:  []providers.Token{p.Token},
 				effects:  []string{"ends this token at once and for good; whatever uses it stops working"},
-				warnings: c.inUse([]providers.Token{p.token}),
+				warnings: c.inUse([]providers.Token{p.Token}),
+				risk:     policy.RiskSingle, ends: true, phrase: "REVOKE 1",
 			}
 		},
 		wrap: func(p preview) revokeTokenOut { return revokeTokenOut{preview: p} },
-		act: func(ctx context.Context, p revokePlan) (revokeTokenOut, error) {
-			return c.revoke(ctx, connection, p, in.Reason)
+		act: func(ctx context.Context, i ledger.Intent, p revokePlan) (revokeTokenOut, error) {
+			return c.revoke(ctx, connection, i, p)
 		},
 	}.run(ctx, c)
 	if providers.CodeOf(err) == providers.CodeNotOffered {
@@ -78,8 +87,8 @@ func handleRevokeToken(ctx context.Context, c *Call, in revokeTokenIn) (any, err
 
 // planRevocation reads the token and judges whether it may be ended. At the
 // confirmation it is read in the place where the preview found it.
-func (c *Call) planRevocation(ctx context.Context, connection *Connection, id, owner string, shown *revokePlan) (revokePlan, error) {
-	token, err := c.find(ctx, connection, id, owner)
+func (c *Call) planRevocation(ctx context.Context, connection *Connection, in revokeTokenIn, shown *revokePlan) (revokePlan, error) {
+	token, err := c.find(ctx, connection, in.TokenID, in.Owner)
 	if shown != nil && problemCode(err) == providers.CodeNotFound {
 		return c.proveGone(ctx, connection, *shown, err)
 	}
@@ -103,20 +112,51 @@ func (c *Call) planRevocation(ctx context.Context, connection *Connection, id, o
 			return revokePlan{}, err
 		}
 	}
-	return revokePlan{token: token}, nil
+	return revokePlan{Token: token}, c.mayEnd(ctx, connection, found, in.AllowInUse)
+}
+
+// mayEnd judges by the rules that count over several targets: those in use, and how
+// many a principal may end within an hour.
+func (c *Call) mayEnd(ctx context.Context, connection *Connection, tokens []providers.Token, allowInUse bool) error {
+	if err := c.sparesInUse(connection, tokens, allowInUse); err != nil {
+		return err
+	}
+	return c.withinLimit(ctx, connection, len(tokens))
+}
+
+// sparesInUse refuses targets that count as in use, unless the caller says that they
+// may end all the same.
+func (c *Call) sparesInUse(connection *Connection, tokens []providers.Token, allowed bool) error {
+	if allowed {
+		return nil
+	}
+	var used []string
+	for i := range tokens {
+		if why := connection.Policy.NeedsInUse(&tokens[i], c.Now()); why != "" {
+			used = append(used, "token "+tokens[i].ID+": "+why)
+		}
+	}
+	if len(used) == 0 {
+		return nil
+	}
+	message := "nothing was changed: " + plural(len(used), "target is", "targets are") + " in use: " + strings.Join(used[:min(3, len(used))], "; ")
+	return &Problem{
+		Code: "in_use", Message: message,
+		Next: "make sure that nothing depends on them, then call again with allow_in_use: true for a preview; or leave them out",
+	}
 }
 
 // proveGone reads a token that was not found again in its owner's complete list:
 // absence elsewhere proves nothing.
 func (c *Call) proveGone(ctx context.Context, connection *Connection, shown revokePlan, absent error) (revokePlan, error) {
-	_, err := c.find(ctx, connection, shown.token.ID, shown.token.Owner.ID)
+	_, err := c.find(ctx, connection, shown.Token.ID, shown.Token.Owner.ID)
 	switch {
 	case problemCode(err) == providers.CodeNotFound:
-		return revokePlan{token: shown.token, gone: true}, nil
+		return revokePlan{Token: shown.Token, gone: true}, nil
 	case err != nil:
 		return revokePlan{}, err
 	default:
-		return revokePlan{}, drifted([]string{"token " + shown.token.ID + " stands elsewhere now (" + absent.Error() + ")"})
+		return revokePlan{}, drifted([]string{"token " + shown.Token.ID + " stands elsewhere now (" + absent.Error() + ")"})
 	}
 }
 
@@ -128,25 +168,81 @@ func problemCode(err error) providers.Code {
 	return ""
 }
 
-func (c *Call) revoke(ctx context.Context, connection *Connection, p revokePlan, reason string) (revokeTokenOut, error) {
-	out := revokeTokenOut{TokenID: p.token.ID}
+func (c *Call) revoke(ctx context.Context, connection *Connection, i ledger.Intent, p revokePlan) (revokeTokenOut, error) {
+	out := revokeTokenOut{TokenID: p.Token.ID}
 	if p.gone {
 		out.Status = string(providers.AlreadyGone)
+		out.warn(c.recordGone(ctx, i))
 		return out, nil
 	}
+	var ending ending
 	var failure error
-	err := c.protectedFromCancel(ctx, func(ctx context.Context) {
-		var revocation providers.Revocation
-		revocation, failure = connection.Provider.(providers.Revoker).Revoke(ctx, p.token)
-		connection.Note(failure, c.Now())
-		out.Status = string(revocation)
-		c.Log.Info("revocation", "connection", connection.Name, "token", p.token.ID, "principal", c.Principal.Name,
-			"reason", clean(reason), "outcome", revocation, "failed", failure != nil)
-	})
+	err := c.protectedFromCancel(ctx, func(ctx context.Context) { ending, failure = c.endToken(ctx, connection, i, p.Token) })
+	out.Status, out.OperationID = string(ending.revocation), ending.operation
+	out.warn(ending.warning)
+	return out, errors.Join(err, failure)
+}
+
+// ending is how the revocation of one token went.
+type ending struct {
+	operation  string
+	revocation providers.Revocation
+	outcome    ledger.Outcome
+	warning    string
+}
+
+// endToken ends one token, on record.
+func (c *Call) endToken(ctx context.Context, connection *Connection, i ledger.Intent, t providers.Token) (ending, error) {
+	o, err := c.begin(ctx, "", i, c.revocationLimit(connection))
 	if err != nil {
-		return out, err
+		return ending{}, err
 	}
-	return out, failure
+	ctx, trace := providers.WithTrace(ctx)
+	e := ending{operation: o.id}
+	e.revocation, err = connection.Provider.(providers.Revoker).Revoke(ctx, t)
+	fault.Point("answered")
+	connection.Note(err, c.Now())
+	r := ended(err, trace)
+	switch {
+	case err == nil && e.revocation == providers.AlreadyGone:
+		r.Outcome = ledger.AlreadyGone
+	case r.Outcome == ledger.Unknown && isGone(ctx, connection, t):
+		r.Outcome, r.Note = ledger.Done, "the vendor's answer was lost; the token is gone"
+		e.revocation, err = providers.Revoked, nil
+	}
+	e.outcome = r.Outcome
+	e.warning = o.finish(ctx, r)
+	if err != nil {
+		err = fmt.Errorf("operation %s: %w", o.id, err)
+	}
+	return e, err
+}
+
+// isGone reads a token whose revocation was not answered. Only the vendor's word that
+// there is no such token counts.
+func isGone(ctx context.Context, connection *Connection, t providers.Token) bool {
+	getter, ok := connection.Provider.(providers.Getter)
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), verifyTime)
+	defer cancel()
+	_, err := getter.Get(ctx, providers.Ref{ID: t.ID, Owner: t.Owner.ID})
+	return providers.CodeOf(err) == providers.CodeNotFound
+}
+
+// recordGone puts a revocation on record that had nothing left to do. It returns a
+// warning where that fails.
+func (c *Call) recordGone(ctx context.Context, i ledger.Intent) (warning string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	op, head, err := c.Ledger.Record(ctx, "", i, ledger.Result{Outcome: ledger.AlreadyGone})
+	if err != nil {
+		c.Log.Error("outcome not on record", "outcome", ledger.AlreadyGone, "error", err)
+		return "that the token was gone already could not be put on record"
+	}
+	c.Log.Info("operation ended", "operation", op.ID, "tool", i.Tool, "connection", i.Connection, "principal", i.Principal, "outcome", op.Outcome, "head", head.Hash)
+	return ""
 }
 
 // inUse warns of targets that were used lately.

@@ -2,10 +2,10 @@ package tools
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -17,18 +17,18 @@ type rotateTokenIn struct {
 	Overlap     string      `json:"overlap,omitempty" jsonschema_description:"LaunchDarkly: how long the old secret still works, default 24h"`
 	Compromised bool        `json:"compromised,omitempty" jsonschema_description:"true: the old secret dies now"`
 	DeliverTo   string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY for the secret; default: the connection's sink"`
+	AllowInUse  bool        `json:"allow_in_use,omitempty" jsonschema_description:"with compromised, where policy asks for it"`
 	Confirm     confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
 // rotateTokenOut is the result of rotate_token.
 type rotateTokenOut struct {
 	preview
-	OperationID string     `json:"operation_id,omitempty"`
-	Token       *mintedRow `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
-	OldTokenID  string     `json:"old_token_id,omitempty" jsonschema_description:"where the new token has another id"`
-	OldEnds     string     `json:"old_secret_ends,omitempty"`
-	Secret      *secretRow `json:"secret,omitempty"`
-	Steps       []string   `json:"steps,omitempty" jsonschema_description:"what a person must do"`
+	Token      *mintedRow `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
+	OldTokenID string     `json:"old_token_id,omitempty" jsonschema_description:"where the new token has another id"`
+	OldEnds    string     `json:"old_secret_ends,omitempty"`
+	Secret     *secretRow `json:"secret,omitempty"`
+	Steps      []string   `json:"steps,omitempty" jsonschema_description:"what a person must do"`
 }
 
 func rotateToken() Tool {
@@ -57,9 +57,9 @@ func handOff(c *Connection, deed providers.Deed) []string {
 
 // rotation is one secret to replace.
 type rotation struct {
-	token providers.Token
-	plan  providers.RotationPlan
-	to    destination
+	Token providers.Token
+	Plan  providers.RotationPlan
+	to    destination // found again at the confirmation
 }
 
 const statusRotated = "rotated"
@@ -81,27 +81,32 @@ func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, err
 		return nil, err
 	}
 	out, err := flow[rotation, rotateTokenOut]{
-		arguments: in,
-		code:      in.Confirm,
+		connection: connection,
+		arguments:  in,
+		code:       in.Confirm,
 		plan: func(ctx context.Context, shown *rotation) (rotation, error) {
-			to, err := c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID)
+			to, err := c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID, in.TokenID)
 			if err != nil {
 				return rotation{}, err
 			}
-			planned, err := c.planRotation(ctx, connection, rotator, in.TokenID, ask, shown)
+			planned, err := c.planRotation(ctx, connection, rotator, in, ask, shown)
 			planned.to = to
 			return planned, err
 		},
 		propose: func(r rotation) proposal {
-			p := proposal{targets: []providers.Token{r.token}, effects: append(slices.Clone(r.plan.Effects), r.to.effect())}
+			p := proposal{
+				targets: []providers.Token{r.Token}, effects: append(slices.Clone(r.Plan.Effects), r.to.effect()),
+				risk: policy.RiskSingle, ends: in.Compromised, phrase: "ROTATE 1",
+			}
 			if in.Compromised {
 				p.warnings = c.inUse(p.targets)
 			}
 			return p
 		},
 		wrap: func(p preview) rotateTokenOut { return rotateTokenOut{preview: p} },
-		act: func(ctx context.Context, r rotation) (rotateTokenOut, error) {
-			return c.rotate(ctx, connection, rotator, r)
+		act: func(ctx context.Context, i ledger.Intent, r rotation) (rotateTokenOut, error) {
+			i.Compromised = in.Compromised
+			return c.rotate(ctx, connection, rotator, i, r)
 		},
 	}.run(ctx, c)
 	if p := problemOf(err); p != nil && p.Code == "own_credential" {
@@ -132,8 +137,8 @@ func (in rotateTokenIn) ask(now time.Time) (providers.RotationAsk, error) {
 
 // planRotation reads the token and plans. At the confirmation the token is read
 // and judged again, and the plan that was shown is kept: its moments are absolute.
-func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator providers.Rotator, id string, ask providers.RotationAsk, shown *rotation) (rotation, error) {
-	token, err := c.find(ctx, connection, id, "")
+func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator providers.Rotator, in rotateTokenIn, ask providers.RotationAsk, shown *rotation) (rotation, error) {
+	token, err := c.find(ctx, connection, in.TokenID, "")
 	if err != nil {
 		return rotation{}, err
 	}
@@ -144,91 +149,123 @@ func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator
 	if err := c.guard(own, connection, &token); err != nil {
 		return rotation{}, err
 	}
+	if in.Compromised {
+		if err := c.mayEnd(ctx, connection, []providers.Token{token}, in.AllowInUse); err != nil {
+			return rotation{}, err
+		}
+	}
 	if shown != nil {
-		return rotation{token: token, plan: shown.plan}, nil
+		return rotation{Token: token, Plan: shown.Plan}, nil
 	}
 	plan, err := rotator.PlanRotation(ctx, token, ask)
 	connection.Note(err, c.Now())
-	return rotation{token: token, plan: plan}, err
+	if err == nil && plan.Method == providers.MethodTwin {
+		err = refusedByPolicy(twinLife(connection.Policy, token, plan, c.Now()))
+	}
+	return rotation{Token: token, Plan: plan}, err
+}
+
+// twinLife judges the life of a twin where it would be longer than that of the token
+// that it replaces. Its access is the same, which a rotation may keep.
+func twinLife(p policy.Policy, old providers.Token, plan providers.RotationPlan, now time.Time) string {
+	before, hadEnd := old.Expires.Time()
+	after, hasEnd := plan.NewExpires.Time()
+	if !hadEnd || hasEnd && !after.After(before) {
+		return ""
+	}
+	return p.RefusesLife(plan.NewExpires, now)
 }
 
 // rotate replaces the secret, delivers the new one and, where the plan says so,
 // ends the old token after that.
-func (c *Call) rotate(ctx context.Context, connection *Connection, rotator providers.Rotator, r rotation) (rotateTokenOut, error) {
-	operation, err := newOperationID()
+func (c *Call) rotate(ctx context.Context, connection *Connection, rotator providers.Rotator, i ledger.Intent, r rotation) (rotateTokenOut, error) {
+	id, err := newOperationID()
 	if err != nil {
 		return rotateTokenOut{}, err
 	}
-	out := rotateTokenOut{OperationID: operation}
-	var failure error
-	err = c.protectedFromCancel(ctx, func(ctx context.Context) {
-		c.Log.Info("rotating a token", "operation", operation, "connection", connection.Name, "token", r.token.ID, "principal", c.Principal.Name)
-		minted, err := rotator.Rotate(ctx, r.token, r.plan)
-		connection.Note(err, c.Now())
-		if err != nil {
-			failure = fmt.Errorf("operation %s: %w", operation, err)
-			return
-		}
-		out.minted(r, minted)
-		secret, err := c.deliver(context.WithoutCancel(ctx), r.to, minted)
-		out.Secret = &secret
-		if err != nil {
-			out.undelivered(c, connection, r, err)
-			return
-		}
-		c.Log.Info("token rotated", "operation", operation, "connection", connection.Name, "token", minted.Token.ID, "delivered_to", secret.DeliveredTo)
-		if r.plan.DeletesOld {
-			c.endOld(ctx, connection, r.token, &out)
-		}
-	})
-	if err != nil {
-		return out, err
+	i.Sink, i.Key = r.to.name, r.to.key.String()
+	m := minting{
+		connection: connection, id: id, intent: i, to: r.to,
+		send: func(ctx context.Context) (providers.Minted, error) { return rotator.Rotate(ctx, r.Token, r.Plan) },
 	}
-	return out, failure
+	if i.Compromised {
+		m.limits = []ledger.Limit{c.revocationLimit(connection)}
+	}
+	if r.Plan.DeletesOld {
+		m.delivered = func(ctx context.Context, out *mintingOut) ledger.Result {
+			return c.endOld(ctx, connection, r.Token, out)
+		}
+	}
+	result, err := c.mintSecret(ctx, m)
+	if err != nil {
+		return rotateTokenOut{}, err
+	}
+	return r.out(result), nil
 }
 
-func (o *rotateTokenOut) minted(r rotation, minted providers.Minted) {
-	o.Status, o.Token = statusRotated, mintedRowOf(&minted.Token)
-	o.OldEnds = minted.OldEnds.String()
-	if minted.Token.ID != r.token.ID {
-		o.OldTokenID = r.token.ID
+// out is the tool's result of a rotation.
+func (r rotation) out(m mintingOut) rotateTokenOut {
+	out := rotateTokenOut{Secret: m.secret}
+	out.Status, out.OperationID, out.Warnings, out.Next = m.status, m.operation, m.warnings, m.next
+	if m.minted == nil {
+		return out
 	}
-	if minted.OldEnds.IsNever() {
-		o.OldEnds = "when token " + r.token.ID + " is revoked"
-		o.Next = "switch over to the new secret, then end the old one with revoke_token"
+	out.Token, out.OldEnds = mintedRowOf(&m.minted.Token), m.minted.OldEnds.String()
+	if m.minted.Token.ID != r.Token.ID {
+		out.OldTokenID = r.Token.ID
 	}
+	switch {
+	case m.status == statusUndelivered:
+		out.Next = r.afterLoss(out)
+	case m.status != "": // in escrow
+		if r.Plan.DeletesOld {
+			out.Next += "; once it is delivered, end the old token with revoke_token, token_id " + r.Token.ID
+		}
+	default:
+		out.Status = statusRotated
+		r.delivered(m, &out)
+	}
+	return out
+}
+
+// delivered says what is left to do after the new secret is in its place.
+func (r rotation) delivered(m mintingOut, out *rotateTokenOut) {
+	switch {
+	case !m.oldEnded.IsZero():
+		out.OldEnds = m.oldEnded.UTC().Format(time.RFC3339)
+	case r.Plan.DeletesOld:
+		out.Next = "the compromised token still works: end it now with revoke_token, token_id " + r.Token.ID
+	case m.minted.OldEnds.IsNever():
+		out.OldEnds = "when token " + r.Token.ID + " is revoked"
+		out.Next = "switch over to the new secret, then end the old one with revoke_token"
+	}
+}
+
+// afterLoss says what to do where the vendor replaced the secret and neither sink nor
+// escrow took the new one.
+func (r rotation) afterLoss(out rotateTokenOut) string {
+	if out.OldTokenID != "" {
+		return "the new secret is lost and the old token still works: revoke token " + out.Token.ID + ", have sink and state directory mended, and rotate again"
+	}
+	next := "the new secret is lost: have sink and state directory mended, then rotate token " + r.Token.ID + " again"
+	if !r.Plan.OldEnds.IsUnknown() { // else it ended at once
+		next += " before the old secret ends"
+	}
+	return next
 }
 
 // endOld revokes the token whose twin was delivered.
-func (c *Call) endOld(ctx context.Context, connection *Connection, old providers.Token, out *rotateTokenOut) {
-	revoker, ok := connection.Provider.(providers.Revoker)
-	if !ok {
-		return
-	}
-	_, err := revoker.Revoke(ctx, old)
+func (c *Call) endOld(ctx context.Context, connection *Connection, old providers.Token, out *mintingOut) ledger.Result {
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	_, err := connection.Provider.(providers.Revoker).Revoke(ctx, old)
 	connection.Note(err, c.Now())
 	if err == nil {
-		out.OldEnds = c.Now().UTC().Format(time.RFC3339)
-		out.Next = ""
-		c.Log.Info("old token revoked", "operation", out.OperationID, "connection", connection.Name, "token", old.ID)
-		return
+		out.oldEnded = c.Now()
+		c.Log.Info("old token revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID)
+		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{OldEnds: out.oldEnded}}
 	}
-	c.Log.Error("old token not revoked", "operation", out.OperationID, "connection", connection.Name, "token", old.ID, "error", err)
-	out.Warnings = append(out.Warnings, "the compromised token "+old.ID+" could not be ended and still works: "+err.Error())
-	out.Next = "end it now: revoke_token with token_id " + old.ID
-}
-
-// undelivered tells that the vendor replaced the secret and the new one is lost.
-func (o *rotateTokenOut) undelivered(c *Call, connection *Connection, r rotation, err error) {
-	c.Log.Error("secret not delivered", "operation", o.OperationID, "connection", connection.Name, "token", o.Token.ID, "error", err)
-	o.Status = statusUndelivered
-	o.Warnings = append(o.Warnings, "the secret was replaced, but the new one could not be delivered and is lost: "+clean(err.Error()))
-	if o.OldTokenID == "" {
-		o.Next = "have the sink mended, then rotate token " + r.token.ID + " again"
-		if !r.plan.OldEnds.IsUnknown() { // else it ended at once
-			o.Next += " before the old secret ends"
-		}
-		return
-	}
-	o.Next = "the old token still works; revoke token " + o.Token.ID + ", have the sink mended, and rotate again"
+	c.Log.Error("old token not revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID, "error", err)
+	out.warn("the compromised token " + old.ID + " could not be ended: " + err.Error())
+	return ledger.Result{Outcome: ledger.Done, ErrorCode: "old_token_not_ended", Details: ledger.Details{Note: "the compromised token " + old.ID + " could not be ended"}}
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 
 	"github.com/tokenreeve/tokenreeve/auth"
-	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -39,6 +39,9 @@ func All() []Tool {
 		rotateToken(),
 		revokeToken(),
 		bulkRevokeTokens(),
+		deliverSecret(),
+		listOperations(),
+		getOperation(),
 	}
 }
 
@@ -53,6 +56,8 @@ type Tool struct {
 	// Capability is what list_connections calls it, empty where it is none of a
 	// connection's.
 	Capability string
+	// OrClass is another class that is enough for the tool, empty where there is none.
+	OrClass policy.Class
 	// ClosedWorld says that the tool calls no vendor.
 	ClosedWorld bool
 	// Serves tells whether the tool can work on a connection; nil: it needs none.
@@ -103,9 +108,23 @@ func (t Tool) Annotations() mcp.ToolAnnotation {
 type Env struct {
 	Registry    *providers.Registry
 	Connections []*Connection // sorted by name
-	Confirm     *confirm.Store
 	Cursors     *Cursors
 	Sinks       map[string]sink.Sink
+	// Ledger is the record of operations and previews. HasLedger reports whether one
+	// exists: a call that only looks at the record does not make it.
+	Ledger    *ledger.Ledger
+	HasLedger func() bool
+	// Escrow keeps new secrets until a sink holds them, and EscrowRetention is how long
+	// it keeps them where a sink cannot be read back.
+	Escrow          *sink.Escrow
+	EscrowRetention time.Duration
+	// Approval is when a person must agree. Stdio says that the caller is on standard
+	// input and output, ApproveCommand how the operator approves a preview, and
+	// AnswerTime how long a person may think; 0: two minutes.
+	Approval       policy.HumanApproval
+	Stdio          bool
+	ApproveCommand string
+	AnswerTime     time.Duration
 	// FingerprintKey reads the key of the fingerprints of secrets that results show.
 	FingerprintKey func(size int) ([]byte, error)
 	ReadOnly       bool
@@ -119,6 +138,9 @@ type Env struct {
 	// Work counts what is under way. Once it stops, a change stops before its next
 	// target.
 	Work *Tracker
+	// OnFirstClient is called once, in the background, after a client was answered; nil:
+	// nothing is.
+	OnFirstClient func(ctx context.Context)
 	// SessionDone returns a channel that is closed when the call's session ends.
 	SessionDone func(ctx context.Context) <-chan struct{}
 }
@@ -154,8 +176,12 @@ func Offered(env *Env) []Tool {
 // serving returns the connections on which the tool works and policy allows it.
 func (e *Env) serving(t Tool) []*Connection {
 	return slices.DeleteFunc(slices.Clone(e.Connections), func(c *Connection) bool {
-		return !t.Serves(c) || !c.Policy.Allows(t.Class)
+		return !t.Serves(c) || !t.allowedBy(c.Policy)
 	})
+}
+
+func (t Tool) allowedBy(p policy.Policy) bool {
+	return p.Allows(t.Class) || t.OrClass != "" && p.Allows(t.OrClass)
 }
 
 // Register adds the offered tools to the MCP server.

@@ -2,9 +2,12 @@ package tools
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -44,8 +47,9 @@ func updateLaunchDarklyToken() Tool {
 
 // update is one change of a token.
 type update struct {
-	token providers.Token
-	plan  launchdarkly.Plan
+	Token       providers.Token
+	Differences []string
+	plan        launchdarkly.Plan // made again at the confirmation
 }
 
 const statusUpdated = "updated"
@@ -67,28 +71,29 @@ func handleUpdateLaunchDarklyToken(ctx context.Context, c *Call, in updateLaunch
 		return nil, fmt.Errorf("connection %s is not a LaunchDarkly provider", connection.Name)
 	}
 	return flow[update, updateLaunchDarklyTokenOut]{
-		arguments: in,
-		code:      in.Confirm,
+		connection: connection,
+		arguments:  in,
+		code:       in.Confirm,
 		plan: func(ctx context.Context, shown *update) (update, error) {
 			fresh, err := c.planUpdate(ctx, connection, vendor, in.TokenID, change)
-			if err == nil && shown != nil && !slices.Equal(fresh.plan.Differences, shown.plan.Differences) {
+			if err == nil && shown != nil && !slices.Equal(fresh.Differences, shown.Differences) {
 				return fresh, drifted([]string{"token " + in.TokenID + " would change otherwise than shown"})
 			}
 			return fresh, err
 		},
 		propose: func(u update) proposal {
-			p := proposal{targets: []providers.Token{u.token}, effects: u.plan.Differences}
+			p := proposal{targets: []providers.Token{u.Token}, effects: u.Differences, risk: policy.RiskSingle, phrase: "UPDATE 1"}
 			if u.plan.Widens {
 				p.warnings = []string{"this may give the token more access than it has"}
 			}
-			if u.token.Access != u.plan.After.Access || u.token.AccessKey != u.plan.After.AccessKey {
+			if u.plan.ChangesAccess() {
 				p.warnings = append(p.warnings, c.inUse(p.targets)...)
 			}
 			return p
 		},
 		wrap: func(p preview) updateLaunchDarklyTokenOut { return updateLaunchDarklyTokenOut{preview: p} },
-		act: func(ctx context.Context, u update) (updateLaunchDarklyTokenOut, error) {
-			return c.update(ctx, connection, vendor, u, change)
+		act: func(ctx context.Context, i ledger.Intent, u update) (updateLaunchDarklyTokenOut, error) {
+			return c.update(ctx, connection, vendor, i, u, change)
 		},
 	}.run(ctx, c)
 }
@@ -136,23 +141,44 @@ func (c *Call) planUpdate(ctx context.Context, connection *Connection, vendor *l
 	if err == nil && len(plan.Differences) == 0 {
 		err = &Problem{Code: "nothing_to_change", Message: "the token is already as asked; nothing was changed"}
 	}
-	return update{token: token, plan: plan}, err
+	if err == nil {
+		err = c.mayChangeAccess(connection, plan)
+	}
+	return update{Token: token, Differences: plan.Differences, plan: plan}, err
 }
 
-func (c *Call) update(ctx context.Context, connection *Connection, vendor *launchdarkly.Provider, u update, change launchdarkly.Change) (updateLaunchDarklyTokenOut, error) {
+// mayChangeAccess judges the access that the token would have. To widen it is to mint
+// what the token could not do before.
+func (c *Call) mayChangeAccess(connection *Connection, plan launchdarkly.Plan) error {
+	if !plan.ChangesAccess() {
+		return nil
+	}
+	if plan.Widens && !connection.Policy.Allows(policy.Mint) {
+		return refusedByPolicy(fmt.Sprintf("the update may widen what the token can do, which needs the class %q too: connections.%s.allow lacks it", policy.Mint, connection.Name))
+	}
+	return refusedByPolicy(connection.Policy.RefusesGrant(policy.Grant(plan.Grant())))
+}
+
+func (c *Call) update(ctx context.Context, connection *Connection, vendor *launchdarkly.Provider, i ledger.Intent, u update, change launchdarkly.Change) (updateLaunchDarklyTokenOut, error) {
 	var out updateLaunchDarklyTokenOut
 	var failure error
 	err := c.protectedFromCancel(ctx, func(ctx context.Context) {
-		var token providers.Token
-		token, failure = vendor.Update(ctx, u.token, change)
-		connection.Note(failure, c.Now())
-		c.Log.Info("update", "connection", connection.Name, "token", u.token.ID, "principal", c.Principal.Name, "failed", failure != nil)
-		if failure == nil {
-			out.Status, out.Token, out.Effects = statusUpdated, mintedRowOf(&token), u.plan.Differences
+		o, err := c.begin(ctx, "", i)
+		if err != nil {
+			failure = err
+			return
 		}
+		out.OperationID = o.id
+		ctx, trace := providers.WithTrace(ctx)
+		token, err := vendor.Update(ctx, u.Token, change)
+		fault.Point("answered")
+		connection.Note(err, c.Now())
+		out.warn(o.finish(ctx, ended(err, trace)))
+		if err != nil {
+			failure = fmt.Errorf("operation %s: %w", o.id, err)
+			return
+		}
+		out.Status, out.Token, out.Effects = statusUpdated, mintedRowOf(&token), u.Differences
 	})
-	if err != nil {
-		return out, err
-	}
-	return out, failure
+	return out, errors.Join(err, failure)
 }

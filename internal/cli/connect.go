@@ -8,14 +8,17 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/config"
-	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/fault"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/privatefile"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -71,8 +74,8 @@ func newMailtrap(hc *http.Client, c config.Connection, o transport.Options) (pro
 }
 
 // environment builds what the tools work with, and a function that lets go of
-// idle connections. It sends nothing and reads no credential.
-func (a *app) environment(c config.Config, log *slog.Logger) (_ *tools.Env, release func(), _ error) {
+// what it holds. It sends nothing, reads no credential and opens no file of its own.
+func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *tools.Env, release func(), _ error) {
 	options := transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: c.CAFile, Timeout: c.Timeout, Reserve: c.RateReserve}
 	hc, err := transport.New(options)
 	if err != nil {
@@ -99,13 +102,42 @@ func (a *app) environment(c config.Config, log *slog.Logger) (_ *tools.Env, rele
 	if err := errors.Join(append(problems, err)...); err != nil {
 		return nil, func() {}, err
 	}
+	recovery, err := sink.ParseRecipients(c.RecoveryRecipients)
+	if err != nil {
+		return nil, func() {}, fmt.Errorf("recovery_recipients: %w", err)
+	}
 	keys := stateKeys(c.StateDir)
+	record := ledger.New(ledgerPath(c), ledger.Options{Lease: fault.Lease()})
+	release = func() {
+		hc.CloseIdleConnections()
+		if err := record.Close(); err != nil {
+			log.Error("the ledger was not closed", "error", err)
+		}
+	}
 	return &tools.Env{
 		Registry: providers.NewRegistry(plain...), Connections: connections,
-		Confirm: confirm.NewStore(time.Now), Cursors: tools.NewCursors(keys("cursor.key")),
-		Sinks: sinks, FingerprintKey: keys("fingerprint.key"),
+		Cursors: tools.NewCursors(keys("cursor.key")), Sinks: sinks, FingerprintKey: keys("fingerprint.key"),
+		Ledger: record, HasLedger: func() bool { return ledger.Exists(ledgerPath(c)) },
+		Escrow: sink.NewEscrow(c.StateDir, recovery), EscrowRetention: c.EscrowRetention,
+		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c),
 		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
-	}, hc.CloseIdleConnections, nil
+	}, release, nil
+}
+
+// ledgerPath is the file of the record of operations.
+func ledgerPath(c config.Config) string { return filepath.Join(c.StateDir, "ledger.db") }
+
+// approveCommand is what the operator types to approve a preview of this server's, with
+// the flags that lead to the same record.
+func (a *app) approveCommand(c config.Config) string {
+	command := "tokenreeve approve"
+	if a.flags.demo || a.flags.stateDir != "" {
+		command += " --state-dir " + strconv.Quote(c.StateDir)
+	}
+	if a.flags.configFile != "" && !a.flags.demo {
+		command += " --config " + strconv.Quote(c.File)
+	}
+	return command
 }
 
 func policyOf(name string, c config.Connection) policy.Policy {

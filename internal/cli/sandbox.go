@@ -94,9 +94,10 @@ func demoConfig(access sandbox.Access, stateDir string) (config.Config, error) {
 			},
 		},
 		Sinks:       map[string]config.Sink{"files": {Type: "file", Directory: filepath.Join(stateDir, "secrets")}},
-		RateReserve: 0.2,
-		Timeout:     30 * time.Second,
-		StateDir:    stateDir,
-		DefaultSink: "files",
+		RateReserve:     0.2,
+		Timeout:         30 * time.Second,
+		EscrowRetention: 24 * time.Hour,
+		StateDir:        stateDir,
+		DefaultSink:     "files",
 	}, nil
 }

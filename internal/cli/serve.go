@@ -22,6 +22,7 @@ func (a *app) serveStdio(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.close()
+	s.env.OnFirstClient = s.env.LookBack
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err
@@ -56,6 +57,7 @@ func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
 		return err
 	}
 	defer s.close()
+	s.env.OnFirstClient = s.env.LookBack
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err
@@ -100,14 +102,14 @@ type setting struct {
 // setUp reads the configuration, or starts the demo's sandbox in its place.
 func (a *app) setUp(cmd *cobra.Command, stdio bool) (setting, error) {
 	if a.flags.demo {
-		return a.setUpDemo(cmd)
+		return a.setUpDemo(cmd, stdio)
 	}
 	c, err := a.configuration(cmd, stdio)
 	if err != nil {
 		return setting{}, err
 	}
 	log := a.logger(c.Log)
-	env, release, err := a.environment(c, log)
+	env, release, err := a.environment(c, stdio, log)
 	return setting{config: c, env: env, log: log, close: release}, err
 }
 
@@ -116,7 +118,7 @@ const demoSeed = 7
 
 // setUpDemo starts a sandbox in this process and connects to it. Everything it
 // writes goes to a temporary directory.
-func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
+func (a *app) setUpDemo(cmd *cobra.Command, stdio bool) (setting, error) {
 	dir, err := os.MkdirTemp("", "tokenreeve-demo-")
 	if err != nil {
 		return setting{}, fmt.Errorf("temporary state directory: %w", err)
@@ -141,7 +143,7 @@ func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
 	c.ReadOnly = a.flags.readOnly
 	c.Log = config.Log{Level: a.flags.logLevel, Format: a.flags.logFormat}
 	log := a.logger(c.Log)
-	env, release, err := a.environment(c, log)
+	env, release, err := a.environment(c, stdio, log)
 	if err != nil {
 		closeAll()
 		return setting{}, err

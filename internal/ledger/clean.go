@@ -69,8 +69,8 @@ func (i Intent) cleaned() (Intent, error) {
 	if !isWord(i.Tool) || !isWord(string(i.Class)) {
 		return i, invalid("an operation needs a tool and a class, in lower-case letters, digits and _")
 	}
-	if i.Parent != "" {
-		if err := checkID(i.Parent); err != nil {
+	for _, other := range []string{i.Parent, i.Of} {
+		if err := checkID(other); other != "" && err != nil {
 			return i, err
 		}
 	}

@@ -49,6 +49,7 @@ type Target struct {
 // a digest: "sha256:" and 16 hex digits.
 type Intent struct {
 	Parent     string   `json:"parent,omitempty"` // the group that this operation is part of
+	Of         string   `json:"of,omitempty"`     // the operation whose secret this one delivers
 	Principal  string   `json:"principal"`        // required
 	Client     Client   `json:"client,omitzero"`
 	Tool       string   `json:"tool"`       // required

@@ -24,6 +24,7 @@ type Query struct {
 	Tool       string
 	Outcome    Outcome // [OpenOutcome]: without one
 	Parent     string
+	TopLevel   bool   // only those that are no part of a group
 	Preview    string // a preview's id
 	Sink       string
 	Key        string
@@ -254,6 +255,9 @@ func (q Query) where() (string, []any) {
 		if f.value != "" {
 			add(f.term, identity(f.value))
 		}
+	}
+	if q.TopLevel {
+		terms = append(terms, "o.parent = ''")
 	}
 	if !q.Since.IsZero() {
 		add("o.started >=", stamp(q.Since))

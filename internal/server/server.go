@@ -34,6 +34,11 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	offered := tools.Offered(env)
 	hooks.AddBeforeCallTool(answerUnknown(offered))
 	hooks.AddAfterListTools(hideUnknown)
+	begun := begin(env)
+	hooks.AddAfterInitialize(func(context.Context, any, *mcp.InitializeRequest, *mcp.InitializeResult) { begun() })
+	// The newest protocol has no handshake: there, the first list or call begins.
+	hooks.AddAfterListTools(func(context.Context, any, *mcp.ListToolsRequest, *mcp.ListToolsResult) { begun() })
+	hooks.AddAfterCallTool(func(context.Context, any, *mcp.CallToolRequest, any) { begun() })
 	s := mcpserver.NewMCPServer("tokenreeve", version,
 		mcpserver.WithTitle("tokenreeve"),
 		mcpserver.WithToolCapabilities(false),
@@ -45,6 +50,28 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	}
 	s.AddTool(mcp.NewTool(unknownTool), refuseUnknown(offered, env.Log))
 	return s, nil
+}
+
+// begin returns a function that, at its first call, starts what env does once a client
+// was answered: a start waits for nothing. It ends when the server stops.
+func begin(env *tools.Env) func() {
+	if env.OnFirstClient == nil {
+		return func() {}
+	}
+	return sync.OnceFunc(func() {
+		if env.Work.IsStopping() {
+			return
+		}
+		end := env.Work.Begin()
+		ctx, cancel := context.WithCancel(context.Background())
+		undo := env.Work.AfterStop(0, cancel)
+		go func() {
+			defer end()
+			defer cancel()
+			defer undo()
+			env.OnFirstClient(ctx)
+		}()
+	})
 }
 
 // unknownTool answers calls of tools that are not offered. The library refuses

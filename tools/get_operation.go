@@ -1,0 +1,136 @@
+package tools
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+)
+
+// getOperationIn are the arguments of get_operation.
+type getOperationIn struct {
+	OperationID string `json:"operation_id" jsonschema_description:"id from a result or list_operations"`
+}
+
+// getOperationOut is the result of get_operation.
+type getOperationOut struct {
+	operationRow
+	NewTokenName string     `json:"new_token_name,omitempty" jsonschema_description:"as asked for"`
+	OldTokenID   string     `json:"old_token_id,omitempty"`
+	OldEnds      string     `json:"old_secret_ends,omitempty"`
+	Step         string     `json:"step,omitempty" jsonschema_description:"the last one on record"`
+	Ended        string     `json:"ended,omitempty"`
+	DeliverTo    string     `json:"deliver_to,omitempty"`
+	Verified     string     `json:"verified,omitempty"`
+	Fingerprint  string     `json:"fingerprint,omitempty"`
+	Reason       string     `json:"reason,omitempty"`
+	PreviewID    string     `json:"preview_id,omitempty"`
+	ApprovedBy   string     `json:"approved_by,omitempty"`
+	ResolvedBy   string     `json:"resolved_by,omitempty" jsonschema_description:"the operation that did"`
+	RequestID    string     `json:"vendor_request_id,omitempty"`
+	Note         string     `json:"note,omitempty"`
+	Parts        [][]string `json:"parts,omitempty" jsonschema_description:"of a bulk: token id, outcome, error code; all but plain done ones"`
+	Next         string     `json:"next,omitempty"`
+}
+
+const (
+	maxShownTargets = 100
+	maxParts        = 100
+)
+
+func getOperation() Tool {
+	return define(Tool{
+		Name:        "get_operation",
+		Title:       "Get one operation",
+		Description: "Returns what is on record of one change: how it ended, where its secret went, what to do next.",
+		Class:       policy.Read,
+		Needs:       "nothing",
+		ClosedWorld: true,
+		Serves:      func(*Connection) bool { return true },
+	}, handleGetOperation)
+}
+
+func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOperationOut, error) {
+	op, err := c.operation(ctx, in.OperationID)
+	if err != nil {
+		return getOperationOut{}, err
+	}
+	out := getOperationOut{
+		operationRow: c.operationRow(&op, maxShownTargets), NewTokenName: op.NewTokenName, OldTokenID: op.OldTokenID, Step: op.Step,
+		OldEnds: moment(op.OldEnds), Ended: moment(op.Ended), Verified: op.Verified, Fingerprint: op.Fingerprint, Reason: op.Reason,
+		PreviewID: op.Preview, ApprovedBy: op.ApprovedBy, ResolvedBy: op.ResolvedBy, RequestID: op.VendorRequestID, Note: op.Note,
+		Next: nextOf(&op),
+	}
+	if op.Sink != "" {
+		out.DeliverTo = op.Sink + "/" + op.Key
+	}
+	if op.Group {
+		out.Parts, err = c.parts(ctx, op.ID)
+	}
+	return out, err
+}
+
+// operation returns an operation that the caller may see.
+func (c *Call) operation(ctx context.Context, id string) (ledger.Operation, error) {
+	none := &Problem{Code: "unknown_operation", Message: "there is no operation " + quoted(id) + " that you may see", Next: "find the id with list_operations"}
+	if !c.HasLedger() {
+		return ledger.Operation{}, none
+	}
+	c.Settle(ctx)
+	op, err := c.Ledger.Get(ctx, id)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		return op, none
+	case err != nil:
+		return op, c.unreadable(err)
+	case op.Principal != c.Principal.Name && !c.Principal.IsAdmin:
+		return ledger.Operation{}, none
+	}
+	return op, nil
+}
+
+// parts tells how the targets of a bulk revocation ended, without the plain done ones.
+func (c *Call) parts(ctx context.Context, id string) ([][]string, error) {
+	page, err := c.Ledger.List(ctx, ledger.Query{Parent: id, Limit: ledger.MaxPage})
+	if err != nil {
+		return nil, c.unreadable(err)
+	}
+	var parts [][]string
+	done := 0
+	for i := range page.Operations {
+		op := &page.Operations[i]
+		if op.Outcome == ledger.Done || len(parts) == maxParts || len(op.Targets) == 0 {
+			done++
+			continue
+		}
+		row := c.operationRow(op, 1)
+		parts = append(parts, []string{row.Targets[0], row.Outcome, row.ErrorCode})
+	}
+	if done > 0 {
+		parts = append(parts, []string{fmt.Sprintf("%d more", done), string(ledger.Done), ""})
+	}
+	return parts, nil
+}
+
+// nextOf says what to do about an operation that did not end well.
+func nextOf(op *ledger.Operation) string {
+	switch {
+	case op.IsOpen():
+		return "it is being carried out: ask again in a few seconds"
+	case op.Outcome == ledger.Escrowed:
+		return "call deliver_secret with this operation_id, once the sink is mended or with another deliver_to"
+	case op.Outcome == ledger.Unknown && op.Note == "":
+		return "read the token, or list tokens, to see whether it happened"
+	}
+	return ""
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
