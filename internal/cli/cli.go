@@ -92,6 +92,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.toolsCommand(),
 		a.demoCommand(),
 		a.sandboxCommand(),
+		a.ledgerCommand(),
 		a.versionCommand(),
 	)
 	return root
