@@ -42,11 +42,11 @@ func (a *app) place(cmd *cobra.Command) (string, error) {
 	return ledgerPath(c), err
 }
 
-// operatorConfiguration is the configuration of a server on this machine: that of --demo has ended
-// with its process.
+// operatorConfiguration is the configuration of a server on this machine. That of a demo is known to
+// its own process only.
 func (a *app) operatorConfiguration(cmd *cobra.Command) (config.Config, error) {
 	if a.flags.demo {
-		return config.Config{}, errors.New("--demo keeps its ledger in a temporary directory that ends with it; leave --demo out")
+		return config.Config{}, errors.New("--demo keeps its state in a temporary directory of its own; give that with --state-dir, and leave --demo out")
 	}
 	return a.configuration(cmd, true)
 }
