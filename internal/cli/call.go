@@ -176,6 +176,7 @@ func (a *app) print(result answer, asJSON bool) error {
 
 // printTable prints an object: lists of objects as tables, the rest line by line.
 func printTable(w io.Writer, data json.RawMessage) error {
+	w = plain(w)
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil {
 		return fmt.Errorf("the result is not a JSON object: %w", err)
@@ -200,11 +201,11 @@ func printMember(w io.Writer, name string, value json.RawMessage) error {
 	var lines []string
 	if json.Unmarshal(value, &lines) == nil {
 		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, " ") }) {
-			_, err := fmt.Fprintf(w, "%s: %s\n", name, strings.Join(lines, ", "))
+			_, err := fmt.Fprintf(w, "%s: %s\n", name, oneLine(strings.Join(lines, ", ")))
 			return err
 		}
 		for _, line := range lines {
-			fmt.Fprintf(w, "%s: %s\n", name, line)
+			fmt.Fprintf(w, "%s: %s\n", name, oneLine(line))
 		}
 		return nil
 	}
@@ -216,21 +217,34 @@ func printMember(w io.Writer, name string, value json.RawMessage) error {
 	if json.Unmarshal(value, &table) == nil && len(table.Columns) > 0 {
 		return printGrid(w, name, table.Columns, table.Rows, table.Shared)
 	}
-	_, err := fmt.Fprintf(w, "%s: %s\n", name, scalar(value))
+	_, err := fmt.Fprintf(w, "%s: %s\n", name, oneLine(scalar(value)))
 	return err
 }
 
 func printGrid(w io.Writer, name string, columns []string, rows [][]string, shared map[string]string) error {
 	fmt.Fprintf(w, "%s:\n", name)
 	for _, key := range slices.Sorted(maps.Keys(shared)) {
-		fmt.Fprintf(w, "  all: %s %s\n", key, shared[key])
+		fmt.Fprintf(w, "  all: %s %s\n", oneLine(key), oneLine(shared[key]))
 	}
+	return printColumns(w, "  ", columns, rows)
+}
+
+// printColumns prints a table. What stands in a cell stays there.
+func printColumns(w io.Writer, indent string, columns []string, rows [][]string) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "  "+strings.ToUpper(strings.Join(columns, "\t")))
+	fmt.Fprintln(t, indent+strings.ToUpper(tabbed(columns)))
 	for _, row := range rows {
-		fmt.Fprintln(t, "  "+strings.Join(row, "\t"))
+		fmt.Fprintln(t, indent+tabbed(row))
 	}
 	return t.Flush()
+}
+
+func tabbed(cells []string) string {
+	lines := make([]string, len(cells))
+	for i, cell := range cells {
+		lines[i] = oneLine(cell)
+	}
+	return strings.Join(lines, "\t")
 }
 
 func printRows(w io.Writer, name string, columns []string, rows []map[string]any) error {

@@ -61,7 +61,7 @@ func Run(ctx context.Context, version string, args []string, streams Streams) in
 	case err == nil:
 		return 0
 	case !errors.Is(err, errToldAlready):
-		fmt.Fprintln(streams.Err, "tokenreeve:", err)
+		fmt.Fprintln(plain(streams.Err), "tokenreeve:", err)
 	}
 	return 1
 }
@@ -92,6 +92,8 @@ func (a *app) rootCommand() *cobra.Command {
 		a.toolsCommand(),
 		a.demoCommand(),
 		a.sandboxCommand(),
+		a.ledgerCommand(),
+		a.approvalCommand(),
 		a.versionCommand(),
 	)
 	return root

@@ -35,7 +35,7 @@ func (a *app) demoCommand() *cobra.Command {
 			}
 			defer s.close()
 			return a.overPipes(cmd.Context(), s, func(ctx context.Context, c *client.Client) error {
-				return (&walk{out: a.streams.Out, client: c}).all(ctx)
+				return (&walk{out: plain(a.streams.Out), client: c}).all(ctx)
 			})
 		},
 	}

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
-	"text/tabwriter"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/spf13/cobra"
@@ -62,12 +60,11 @@ func withClass(offered []tools.Tool, definitions []mcp.Tool) []classified {
 }
 
 func (a *app) printTools(offered []classified) error {
-	w := tabwriter.NewWriter(a.streams.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "TOOL\tCLASS\tARGUMENTS")
-	for _, t := range offered {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", t.Definition.Name, t.Class, argumentNames(t.Definition))
+	rows := make([][]string, len(offered))
+	for i, t := range offered {
+		rows[i] = []string{t.Definition.Name, t.Class, argumentNames(t.Definition)}
 	}
-	return w.Flush()
+	return printColumns(plain(a.streams.Out), "", []string{"tool", "class", "arguments"}, rows)
 }
 
 // argumentNames lists a tool's arguments; * marks the required ones.

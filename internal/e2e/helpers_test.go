@@ -312,13 +312,21 @@ func start(t *testing.T, env []string, args ...string) *process {
 // startProcess runs the binary in a directory. It closes stdin, which is the process's.
 func startProcess(t *testing.T, dir string, stdin *os.File, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(binary(t), args...), out: newTranscript(), err: newTranscript(), ended: make(chan struct{})}
-	p.cmd.Env, p.cmd.Dir, p.cmd.Stdin = env, dir, stdin
+	cmd := exec.Command(binary(t), args...)
+	cmd.Env, cmd.Dir, cmd.Stdin = env, dir, stdin
+	p := launch(t, cmd)
+	_ = stdin.Close()
+	return p
+}
+
+// launch runs a command of the binary.
+func launch(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, out: newTranscript(), err: newTranscript(), ended: make(chan struct{})}
 	var errs [3]error
 	p.stdout, errs[0] = p.cmd.StdoutPipe()
 	p.stderr, errs[1] = p.cmd.StderrPipe()
 	errs[2] = p.cmd.Start()
-	_ = stdin.Close()
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -18,8 +19,8 @@ func terminal(t *testing.T) (typist, tty *os.File) {
 	}
 	t.Cleanup(func() { _ = typist.Close() })
 	var number, unlocked int32
-	control(t, typist, syscall.TIOCSPTLCK, &unlocked)
-	control(t, typist, syscall.TIOCGPTN, &number)
+	control(t, typist, syscall.TIOCSPTLCK, unsafe.Pointer(&unlocked))
+	control(t, typist, syscall.TIOCGPTN, unsafe.Pointer(&number))
 	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -27,7 +28,7 @@ func terminal(t *testing.T) (typist, tty *os.File) {
 	return typist, tty
 }
 
-func control(t *testing.T, terminal *os.File, request uintptr, value *int32) {
+func control(t *testing.T, terminal *os.File, request uintptr, value unsafe.Pointer) {
 	t.Helper()
 	raw, err := terminal.SyscallConn()
 	if err != nil {
@@ -35,11 +36,54 @@ func control(t *testing.T, terminal *os.File, request uintptr, value *int32) {
 	}
 	var failed syscall.Errno
 	err = raw.Control(func(fd uintptr) {
-		_, _, failed = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(unsafe.Pointer(value)))
+		_, _, failed = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(value))
 	})
 	if err != nil || failed != 0 {
 		t.Fatalf("pseudo terminal: %v %v", err, failed)
 	}
+}
+
+// seat is a process at a terminal of its own, whose standard input is empty.
+type seat struct {
+	*process
+	typist *os.File
+	screen *transcript // everything that the terminal shows
+	tty    *os.File    // keeps the terminal while the process ends
+}
+
+// sitDown runs the binary in a new session whose controlling terminal is a pseudo
+// terminal.
+func sitDown(t *testing.T, env []string, args ...string) *seat {
+	t.Helper()
+	typist, tty := terminal(t)
+	t.Cleanup(func() { _ = tty.Close() })
+	cmd := exec.Command(binary(t), args...)
+	cmd.Env, cmd.Dir = env, t.TempDir()
+	cmd.ExtraFiles = []*os.File{tty}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
+	s := &seat{process: launch(t, cmd), typist: typist, screen: newTranscript(), tty: tty}
+	go func() { _, _ = io.Copy(s.screen, typist) }()
+	return s
+}
+
+// reply waits for a question and types a line, or presses a control key.
+func (s *seat) reply(t *testing.T, question, typed string) {
+	t.Helper()
+	s.screen.awaitText(t, question)
+	if typed != "\x03" && typed != "\x04" {
+		typed += "\n"
+	}
+	if _, err := io.WriteString(s.typist, typed); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// modes are the local modes of the terminal: whether it echoes, and more.
+func (s *seat) modes(t *testing.T) uint32 {
+	t.Helper()
+	var settings syscall.Termios
+	control(t, s.tty, syscall.TCGETS, unsafe.Pointer(&settings))
+	return settings.Lflag
 }
 
 // At a terminal the code that the preview shows acts, typed there and nowhere

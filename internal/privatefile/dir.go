@@ -152,8 +152,13 @@ func (d *Dir) WriteVersion(first int, naming func(version int) string, last int,
 	if err != nil {
 		return 0, err
 	}
+	return d.publish(temp, first, naming, last)
+}
+
+// publish gives a temporary file its name, as WriteVersion does.
+func (d *Dir) publish(temp string, first int, naming func(version int) string, last int) (int, error) {
 	version := first
-	err = d.root.Link(temp, naming(version))
+	err := d.root.Link(temp, naming(version))
 	for errors.Is(err, fs.ErrExist) && version < last {
 		version++
 		err = d.root.Link(temp, naming(version))
@@ -188,18 +193,25 @@ func (d *Dir) Probe() error {
 // stage writes data to a temporary file, puts it on disk and returns its name. On failure nothing
 // stays behind.
 func (d *Dir) stage(data []byte) (string, error) {
+	return d.stageFrom(func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func (d *Dir) stageFrom(write func(io.Writer) error) (string, error) {
 	name := tempName()
 	f, err := d.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return "", fmt.Errorf("cannot make a file in %s: %w", d.path, err)
 	}
-	if err := errors.Join(fill(f, data), f.Close()); err != nil {
+	if err := errors.Join(fill(f, write), f.Close()); err != nil {
 		return "", errors.Join(fmt.Errorf("cannot write a file in %s: %w", d.path, err), d.root.Remove(name))
 	}
 	return name, nil
 }
 
-func fill(f *os.File, data []byte) error {
+func fill(f *os.File, write func(io.Writer) error) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -207,7 +219,7 @@ func fill(f *os.File, data []byte) error {
 	if loose(info) {
 		return fmt.Errorf("its file system gives new files the mode %04o; choose one that keeps the mode 0600", info.Mode().Perm())
 	}
-	if _, err := f.Write(data); err != nil {
+	if err := write(f); err != nil {
 		return err
 	}
 	return f.Sync()

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -63,6 +64,28 @@ func WriteNew(path string, data []byte) error {
 	}
 	defer d.Close()
 	return d.WriteNew(filepath.Base(path), data)
+}
+
+// WriteNewFrom writes what write gives to a new file at path, as [WriteNew] does. The content need not
+// fit into memory. Where write fails, nothing stays behind.
+func WriteNewFrom(path string, write func(io.Writer) error) error {
+	d, err := openParent(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	name := filepath.Base(path)
+	if _, err := d.Lstat(name); err == nil {
+		return d.linkError(fs.ErrExist) // not only after all of it was written
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	temp, err := d.stageFrom(write)
+	if err != nil {
+		return err
+	}
+	_, err = d.publish(temp, 1, func(int) string { return name }, 1)
+	return err
 }
 
 // ReadOrCreateKey returns the key of size bytes in the file at path, and makes it of random bytes

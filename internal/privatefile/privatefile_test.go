@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -245,6 +247,52 @@ func TestWriteNewFails(t *testing.T) {
 	}
 	if got := names(t, dir); len(got) != 1 {
 		t.Errorf("left behind: %v", got)
+	}
+}
+
+func TestWriteNewFrom(t *testing.T) {
+	t.Parallel()
+	dir := private(t)
+	path := filepath.Join(dir, "export")
+	half := func(w io.Writer) error {
+		_, err := io.WriteString(w, "half")
+		return err
+	}
+	broken := errors.New("broken")
+	err := privatefile.WriteNewFrom(path, func(w io.Writer) error { return errors.Join(half(w), broken) })
+	if left := names(t, dir); !errors.Is(err, broken) || len(left) != 0 {
+		t.Errorf("a failed write left %v behind: %v", left, err)
+	}
+	err = privatefile.WriteNewFrom(path, func(w io.Writer) error {
+		if left := names(t, dir); slices.Contains(left, "export") {
+			t.Error("the file is there before it is whole")
+		}
+		return errors.Join(half(w), half(w))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := privatefile.Read(path, 100); err != nil || string(got) != "halfhalf" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	put(t, filepath.Join(dir, "other"), "kept", 0o600)
+	link(t, "other", filepath.Join(dir, "link"))
+	for _, name := range []string{"export", "other", "link"} {
+		err := privatefile.WriteNewFrom(filepath.Join(dir, name), func(io.Writer) error {
+			t.Errorf("%s: something was written", name)
+			return nil
+		})
+		if !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := names(t, dir); !slices.Equal(got, []string{"export", "link", "other"}) {
+		t.Errorf("names: %v", got)
+	}
+	for _, path := range []string{filepath.Join(dir, ".hidden"), filepath.Join(dir, "missing", "export")} {
+		if err := privatefile.WriteNewFrom(path, half); err == nil || errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

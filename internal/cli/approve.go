@@ -1,0 +1,271 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
+)
+
+// passphraseTries is how many passphrases one run takes.
+const passphraseTries = 3
+
+func (a *app) approvalCommand() *cobra.Command {
+	var setup, decline bool
+	cmd := &cobra.Command{
+		Use:   "approve PREVIEW_ID | --setup",
+		Short: "Give a human's yes to a change that an agent has previewed",
+		Long: "Shows a preview, and approves it once you typed the phrase that it asks for and your\n" +
+			"passphrase, at the terminal itself. The agent's next call with the confirm code then acts.\n" +
+			"--decline says no, which needs no passphrase: the preview's code is dead then.\n\n" +
+			"--setup sets the passphrase, or changes it. Only a hash of it is kept, in approval.json in\n" +
+			"the state directory. Use the configuration and the state directory of the server.",
+		Example: "  tokenreeve approve --setup\n" +
+			"  tokenreeve approve pv_ABCDEFGHIJ",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case setup && (decline || len(args) > 0):
+				return errors.New("--setup stands alone")
+			case !setup && len(args) == 0:
+				return errors.New("name the preview, as in tokenreeve approve pv_ABCDEFGHIJ, or give --setup")
+			case setup:
+				return a.setUpApproval(cmd)
+			}
+			return a.approve(cmd, args[0], decline)
+		},
+	}
+	cmd.Flags().BoolVar(&setup, "setup", false, "set or change the passphrase")
+	cmd.Flags().BoolVar(&decline, "decline", false, "say no")
+	return cmd
+}
+
+func (a *app) setUpApproval(cmd *cobra.Command) error {
+	c, err := a.operatorConfiguration(cmd)
+	if err != nil {
+		return err
+	}
+	isSet, err := confirm.HasPassphrase(c.StateDir)
+	if err != nil {
+		return err
+	}
+	t, err := openTerminal("approve")
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if isSet {
+		if err := t.proveOperator(cmd.Context(), c.StateDir, "Present passphrase: "); err != nil {
+			return fmt.Errorf("nothing was changed: %w", err)
+		}
+	}
+	chosen, err := t.passphraseTwice(cmd.Context())
+	if err != nil {
+		return fmt.Errorf("nothing was changed: %w", err)
+	}
+	if err := confirm.SetPassphrase(c.StateDir, chosen); err != nil {
+		return err
+	}
+	t.say("The passphrase is set. Approve a preview with: tokenreeve approve PREVIEW_ID")
+	return nil
+}
+
+func (t *terminal) passphraseTwice(ctx context.Context) (secret.Secret, error) {
+	first, err := t.passphrase(ctx, fmt.Sprintf("New passphrase, at least %d characters: ", confirm.MinPassphrase))
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	second, err := t.passphrase(ctx, "The same again: ")
+	if err == nil && !first.Equal(second) {
+		err = errors.New("the two are not the same")
+	}
+	return first, err
+}
+
+// proveOperator asks for the passphrase until it is right, a few times at most.
+func (t *terminal) proveOperator(ctx context.Context, stateDir, prompt string) error {
+	for range passphraseTries {
+		typed, err := t.passphrase(ctx, prompt)
+		if err != nil {
+			return err
+		}
+		right, err := confirm.CheckPassphrase(stateDir, typed)
+		if right || err != nil {
+			return err
+		}
+		t.say("That is not the passphrase.")
+	}
+	return fmt.Errorf("%d wrong passphrases", passphraseTries)
+}
+
+func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
+	c, err := a.operatorConfiguration(cmd)
+	if err != nil {
+		return err
+	}
+	if !decline { // before a person reads through all of it
+		if err := needPassphrase(c.StateDir); err != nil {
+			return err
+		}
+	}
+	path := ledgerPath(c)
+	if !ledger.Exists(path) {
+		return noPreview(id, path)
+	}
+	l := ledger.New(path, ledger.Options{})
+	defer l.Close()
+	p, err := l.FindPreview(cmd.Context(), id)
+	if errors.Is(err, ledger.ErrNotFound) {
+		return noPreview(id, path)
+	}
+	if err != nil {
+		return err
+	}
+	if over := judgePreview(&p); over != "" {
+		return errors.New(over)
+	}
+	if p.ApprovedBy != "" && !decline {
+		fmt.Fprintf(plain(a.streams.Out), "preview %s was approved by %s already; the agent's next call with the code acts\n", p.ID, p.ApprovedBy)
+		return nil
+	}
+	s, err := shownOf(p)
+	if err == nil && s.Phrase == "" {
+		err = fmt.Errorf("preview %s does not say what it would do; ask the agent for a new one", p.ID)
+	}
+	if err != nil {
+		return err
+	}
+	t, err := openTerminal("approve")
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	if err := t.showPreview(&p, &s); err != nil {
+		return err
+	}
+	if decline {
+		return t.decline(cmd.Context(), l, id)
+	}
+	return t.approve(cmd.Context(), l, id, s.Phrase, c.StateDir)
+}
+
+func needPassphrase(stateDir string) error {
+	isSet, err := confirm.HasPassphrase(stateDir)
+	if err == nil && !isSet {
+		return fmt.Errorf("%w; set one first: tokenreeve approve --setup, with the same --state-dir", confirm.ErrNoPassphrase)
+	}
+	return err
+}
+
+func noPreview(id, path string) error {
+	return fmt.Errorf("there is no preview %s in %s: it has expired, or the server has another state directory; previews live for %d minutes, so ask the agent for a new one",
+		oneLine(id), path, int(ledger.PreviewLife.Minutes()))
+}
+
+// judgePreview says why nobody can decide on a preview any more, or nothing.
+func judgePreview(p *ledger.Preview) string {
+	switch p.State {
+	case ledger.PreviewOpen:
+		return ""
+	case ledger.PreviewDeclined:
+		return fmt.Sprintf("preview %s was declined by %s", p.ID, oneLine(p.DeclinedBy))
+	case ledger.PreviewRunning:
+		return fmt.Sprintf("preview %s is being carried out already", p.ID)
+	default:
+		return fmt.Sprintf("preview %s was carried out already", p.ID)
+	}
+}
+
+// showPreview shows what would be done, on the terminal: standard output may go elsewhere.
+func (t *terminal) showPreview(p *ledger.Preview, s *shown) error {
+	t.say("Preview %s", oneLine(p.ID))
+	for _, line := range [][2]string{
+		{"asked by", p.Principal},
+		{"tool", s.Tool},
+		{"connection", s.Connection},
+		{"reason", s.Reason},
+		{"risk", fmt.Sprint(s.Risk)},
+		{"owners", strings.Join(s.Owners, ", ")},
+		{"most recent use", s.LastUse},
+		{"expires", p.Expires.UTC().Format(time.RFC3339) + ", in " + time.Until(p.Expires).Round(time.Second).String()},
+		{"approved by", p.ApprovedBy},
+	} {
+		if line[1] != "" {
+			t.say("%s: %s", line[0], oneLine(line[1]))
+		}
+	}
+	for _, effect := range s.Effects {
+		t.say("effect: %s", oneLine(effect))
+	}
+	for _, warning := range s.Warnings {
+		t.say("warning: %s", oneLine(warning))
+	}
+	if len(s.Rows) == 0 {
+		if s.Count > 0 {
+			t.say("targets: %d, too many to show", s.Count)
+		}
+		return nil
+	}
+	return printGrid(t.screen, fmt.Sprintf("targets (%d)", s.Count), s.Columns, s.Rows, s.SharedColumns)
+}
+
+func (t *terminal) decline(ctx context.Context, l *ledger.Ledger, id string) error {
+	answer, err := t.line(ctx, "Decline this? Its code is dead then [y/n]: ")
+	if err == nil && !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
+		err = errors.New("the answer was not y")
+	}
+	if err != nil {
+		return fmt.Errorf("nothing was declined: %w", err)
+	}
+	if _, err := l.DeclinePreview(ctx, id, localUser()); err != nil {
+		return undecided(id, err)
+	}
+	t.say("Declined. The code of preview %s does nothing any more.", id)
+	return nil
+}
+
+func (t *terminal) approve(ctx context.Context, l *ledger.Ledger, id, phrase, stateDir string) error {
+	typed, err := t.line(ctx, fmt.Sprintf("Type %s to approve this: ", oneLine(phrase)))
+	if err == nil && typed != phrase {
+		err = errors.New("that is not the phrase")
+	}
+	if err == nil {
+		err = t.proveOperator(ctx, stateDir, "Passphrase: ")
+	}
+	if err != nil {
+		return fmt.Errorf("nothing was approved: %w", err)
+	}
+	if _, err := l.ApprovePreview(ctx, id, localUser()); err != nil {
+		return undecided(id, err)
+	}
+	t.say("Approved. The agent's next call with the code acts.")
+	return nil
+}
+
+// undecided explains why a decision came too late.
+func undecided(id string, err error) error {
+	if errors.Is(err, ledger.ErrNotFound) {
+		return fmt.Errorf("preview %s has expired meanwhile; ask the agent for a new one", id)
+	}
+	return err
+}
+
+// localUser names who decides, for the record.
+func localUser() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		clean, _ := sanitize.Name(u.Username)
+		name = cmp.Or(clean, name)
+	}
+	return "local:" + name
+}
