@@ -145,6 +145,7 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	fault.Point("finished")
 	if err != nil {
 		o.call.Log.Error("outcome not on record", "operation", o.id, "outcome", r.Outcome, "error", err)
+		_ = o.lease.Release(ctx) // else nobody else may end it while this process lives
 		return fmt.Sprintf("the outcome (%s) could not be put on record; operation %s counts as unfinished", r.Outcome, o.id)
 	}
 	o.log("operation ended", "outcome", r.Outcome, "code", r.ErrorCode)

@@ -15,6 +15,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
+	"github.com/tokenreeve/tokenreeve/tools"
 )
 
 // passphraseTries is how many passphrases one run takes.
@@ -138,7 +139,7 @@ func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
 		fmt.Fprintf(plain(a.streams.Out), "preview %s was approved by %s already; the agent's next call with the code acts\n", p.ID, p.ApprovedBy)
 		return nil
 	}
-	s, err := shownOf(p)
+	s, err := tools.ShownOf(p)
 	if err == nil && s.Phrase == "" {
 		err = fmt.Errorf("preview %s does not say what it would do; ask the agent for a new one", p.ID)
 	}
@@ -187,7 +188,7 @@ func judgePreview(p *ledger.Preview) string {
 }
 
 // showPreview shows what would be done, on the terminal: standard output may go elsewhere.
-func (t *terminal) showPreview(p *ledger.Preview, s *shown) error {
+func (t *terminal) showPreview(p *ledger.Preview, s *tools.Shown) error {
 	t.say("Preview %s", oneLine(p.ID))
 	for _, line := range [][2]string{
 		{"asked by", p.Principal},

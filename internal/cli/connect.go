@@ -124,9 +124,6 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 	}, release, nil
 }
 
-// ledgerPath is the file of the record of operations.
-func ledgerPath(c config.Config) string { return filepath.Join(c.StateDir, "ledger.db") }
-
 // approveCommand is what the operator types to approve a preview of this server's, with
 // the flags that lead to the same record.
 func (a *app) approveCommand(c config.Config) string {
