@@ -216,7 +216,7 @@ func (b *bulk) recheck(ctx context.Context, plan bulkPlan, out *bulkRevokeTokens
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recheckTime)
 	defer cancel()
-	listed, covered := b.list(ctx, plan.Filter)
+	listed, covered := b.list(ctx, plan.filter)
 	if covered.Error != nil {
 		out.Warnings = append(out.Warnings, "listing again failed: "+covered.Error.Message)
 		return

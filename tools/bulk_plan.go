@@ -26,7 +26,7 @@ type bulk struct {
 
 // bulkPlan is what a bulk revocation would do.
 type bulkPlan struct {
-	Filter   providers.Filter // with absolute times
+	Now      time.Time // from when ages count; the filter follows from it and the arguments
 	Tokens   []providers.Token
 	Gone     []string // targets that ended since the preview, or before it
 	Warnings []string
@@ -35,6 +35,7 @@ type bulkPlan struct {
 	Count int
 	Seen  map[string]string
 
+	filter   providers.Filter
 	everyone []providers.Token // of an org-wide revocation, as just read
 }
 
@@ -69,10 +70,11 @@ func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
 	if err != nil {
 		return bulkPlan{}, err
 	}
-	var plan bulkPlan
+	plan := bulkPlan{Now: b.call.Now()}
 	if shown != nil {
-		plan.Filter = shown.Filter
-	} else if plan.Filter, err = b.in.filters().filter(b.call.Now()); err != nil {
+		plan.Now = shown.Now
+	}
+	if plan.filter, err = b.in.filters().filter(plan.Now); err != nil {
 		return bulkPlan{}, err
 	}
 	switch {
@@ -238,10 +240,10 @@ func firstError(errs []error, code providers.Code) error {
 // planFilter lists, and leaves out what nobody may change. An incomplete listing
 // selects nothing.
 func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
-	if _, err := answerable(plan.Filter, []*Connection{b.connection}); err != nil {
+	if _, err := answerable(plan.filter, []*Connection{b.connection}); err != nil {
 		return plan, err
 	}
-	selected, covered := b.list(ctx, plan.Filter)
+	selected, covered := b.list(ctx, plan.filter)
 	if err := incomplete(covered); err != nil {
 		return plan, err
 	}
@@ -398,12 +400,12 @@ func largest(counts map[string]int) map[string]int {
 
 // planEverything counts, and refuses where any token is protected.
 func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
-	plan.Filter = providers.Filter{Kind: providers.KindUser, Now: b.call.Now()}
+	plan.filter = providers.Filter{Kind: providers.KindUser, Now: b.call.Now()}
 	counter, ok := b.connection.Provider.(providers.AccountCounter)
 	if !ok {
 		return plan, &Problem{Code: string(providers.CodeNotOffered), Message: b.connection.Provider.Name() + " has no account-wide revocation"}
 	}
-	all, covered := b.list(ctx, plan.Filter)
+	all, covered := b.list(ctx, plan.filter)
 	if err := incomplete(covered); err != nil {
 		return plan, err
 	}

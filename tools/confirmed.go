@@ -288,10 +288,7 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 	if err != nil {
 		return none, err
 	}
-	intent, err := c.intent(ctx, f.connection)
-	if err != nil {
-		return none, err
-	}
+	intent, unidentified := c.intent(ctx, f.connection)
 	intent.Preview, intent.ApprovedBy, intent.Reason = shown.ID, a.by, f.reason
 	proposed := f.propose(before.Plan)
 	intent.Targets = targetsOnRecord(proposed.targets)
@@ -300,6 +297,9 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 		if changes := drift(proposed.targets, f.propose(plan).targets); len(changes) > 0 {
 			err = drifted(changes)
 		}
+	}
+	if err == nil {
+		err = unidentified
 	}
 	if err != nil {
 		if !isDropped(err) {

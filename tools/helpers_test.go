@@ -185,7 +185,7 @@ func (h *harness) newEnv() *tools.Env {
 		Escrow: sink.NewEscrow(h.setup.stateDir, nil), EscrowRetention: 24 * time.Hour,
 		Approval: h.setup.approval, Stdio: !h.setup.overHTTP,
 		Cursors: tools.NewCursors(h.key("cursor.key")),
-		Sinks: map[string]sink.Sink{sinkName: files}, FingerprintKey: h.key("fingerprint.key"),
+		Sinks:   map[string]sink.Sink{sinkName: files}, FingerprintKey: h.key("fingerprint.key"),
 		ReadOnly: h.setup.readOnly, Setup: h.setup.hints, Now: h.clock.Now, Work: tools.NewTracker(),
 		Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

@@ -34,17 +34,18 @@ type operation struct {
 	id    string
 }
 
-// intent is what all changes of a call have in common on record.
+// intent is what all changes of a call have in common on record. With an error it
+// lacks the account, and serves to record a refusal only.
 func (c *Call) intent(ctx context.Context, connection *Connection) (ledger.Intent, error) {
-	identity, err := connection.Provider.Identity(ctx)
-	if err != nil {
-		return ledger.Intent{}, err
-	}
 	i := ledger.Intent{
 		Principal: c.Principal.Name, Client: clientOf(ctx), Tool: c.Tool.Name, Class: ledger.Class(c.Tool.Class),
-		Connection: connection.Name, Provider: connection.Provider.Name(), Account: accountOf(identity),
+		Connection: connection.Name, Provider: connection.Provider.Name(),
 	}
-	return i, nil
+	identity, err := connection.Provider.Identity(ctx)
+	if err == nil {
+		i.Account = accountOf(identity)
+	}
+	return i, err
 }
 
 // accountOf names an account as no other account of the vendor is named.

@@ -85,12 +85,11 @@ func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, err
 		arguments:  in,
 		code:       in.Confirm,
 		plan: func(ctx context.Context, shown *rotation) (rotation, error) {
-			to, err := c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID, in.TokenID)
+			planned, err := c.planRotation(ctx, connection, rotator, in, ask, shown)
 			if err != nil {
 				return rotation{}, err
 			}
-			planned, err := c.planRotation(ctx, connection, rotator, in, ask, shown)
-			planned.to = to
+			planned.to, err = c.destinationOf(ctx, connection, in.DeliverTo, in.TokenID, in.TokenID)
 			return planned, err
 		},
 		propose: func(r rotation) proposal {

@@ -93,7 +93,7 @@ func demoConfig(access sandbox.Access, stateDir string) (config.Config, error) {
 				Provider: config.Mailtrap, BaseURL: access.Mailtrap.BaseURL, AccountID: access.Mailtrap.AccountID, Credential: from(config.Mailtrap), Sink: "files",
 			},
 		},
-		Sinks:       map[string]config.Sink{"files": {Type: "file", Directory: filepath.Join(stateDir, "secrets")}},
+		Sinks:           map[string]config.Sink{"files": {Type: "file", Directory: filepath.Join(stateDir, "secrets")}},
 		RateReserve:     0.2,
 		Timeout:         30 * time.Second,
 		EscrowRetention: 24 * time.Hour,

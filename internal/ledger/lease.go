@@ -204,6 +204,18 @@ func (l *Ledger) hold(s *Lease) {
 	l.beats.Go(func() { l.beat(stop) })
 }
 
+// holds reports whether the operation is carried out here.
+func (l *Ledger) holds(operation string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s := range l.held {
+		if s.id == operation {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *Ledger) drop(s *Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -201,13 +201,14 @@ func (l *Ledger) History(ctx context.Context, id string) (entries []Entry, err e
 	return entries, err
 }
 
-// Unfinished returns the open operations whose process is gone, oldest first.
+// Unfinished returns the open operations whose process is gone, oldest first. Those of this ledger are
+// never among them: a machine that slept wakes up with leases that have run out.
 func (l *Ledger) Unfinished(ctx context.Context) (found []Operation, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
 		found, err = operations(ctx, tx, `WHERE o.outcome = '' AND (l.expires IS NULL OR l.expires <= $1) ORDER BY o.seq`, stamp(l.now()))
 		return err
 	})
-	return found, err
+	return slices.DeleteFunc(found, func(op Operation) bool { return l.holds(op.ID) }), err
 }
 
 // List returns operations, newest first. Operations that begin meanwhile do not disturb the pages.
