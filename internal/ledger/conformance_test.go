@@ -248,6 +248,7 @@ func testLeases(t *testing.T, at place) {
 	wantEqual(t, unfinished(t, b), []string{})
 	c.add(20 * time.Second)
 	wantEqual(t, unfinished(t, b), []string{s.ID()})
+	wantEqual(t, unfinished(t, a), []string{}) // the machine slept, and a is at it still
 	must(t, s.Step(t.Context(), "late", ledger.Details{})) // nobody has claimed it
 	wantEqual(t, unfinished(t, b), []string{})
 
@@ -415,6 +416,7 @@ func testList(t *testing.T, at place) {
 		want  []string
 	}{
 		"all":          {ledger.Query{}, []string{open, delivered, other, child, group}},
+		"top level":    {ledger.Query{TopLevel: true}, []string{open, delivered, other, group}},
 		"principal":    {ledger.Query{Principal: "ann"}, []string{other}},
 		"connection":   {ledger.Query{Connection: "beta"}, []string{other}},
 		"tool":         {ledger.Query{Tool: "bulk_revoke_tokens"}, []string{group}},
@@ -704,7 +706,7 @@ func testCleaning(t *testing.T, at place) {
 	for n, text := range []string{mailtrapShape, atlassianShape, "x" + formatCharacters + "y", strings.Repeat("word ", 1000)} {
 		var i ledger.Intent
 		fill(reflect.ValueOf(&i).Elem(), text)
-		i.Tool, i.Class, i.Parent = "rotate_token", "rotate", ""
+		i.Tool, i.Class, i.Parent, i.Of = "rotate_token", "rotate", "", ""
 		i.Account += fmt.Sprint(n)
 		var r ledger.Result
 		fill(reflect.ValueOf(&r).Elem(), text)

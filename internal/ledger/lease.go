@@ -204,12 +204,12 @@ func (l *Ledger) hold(s *Lease) {
 	l.beats.Go(func() { l.beat(stop) })
 }
 
-// holds reports whether the operation is carried out here.
-func (l *Ledger) holds(operation string) bool {
+// holds reports whether the holder of the operation's lease is one of this ledger's.
+func (l *Ledger) holds(operation, holder string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := range l.held {
-		if s.id == operation {
+		if s.id == operation && s.holder == holder {
 			return true
 		}
 	}

@@ -205,10 +205,23 @@ func (l *Ledger) History(ctx context.Context, id string) (entries []Entry, err e
 // never among them: a machine that slept wakes up with leases that have run out.
 func (l *Ledger) Unfinished(ctx context.Context) (found []Operation, err error) {
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		found, err = operations(ctx, tx, `WHERE o.outcome = '' AND (l.expires IS NULL OR l.expires <= $1) ORDER BY o.seq`, stamp(l.now()))
-		return err
+		open, err := operations(ctx, tx, `WHERE o.outcome = '' AND (l.expires IS NULL OR l.expires <= $1) ORDER BY o.seq`, stamp(l.now()))
+		if err != nil {
+			return err
+		}
+		found = nil
+		for _, op := range open {
+			holder, _, err := leaseOf(ctx, tx, op.ID)
+			if err != nil {
+				return err
+			}
+			if !l.holds(op.ID, holder) {
+				found = append(found, op)
+			}
+		}
+		return nil
 	})
-	return slices.DeleteFunc(found, func(op Operation) bool { return l.holds(op.ID) }), err
+	return found, err
 }
 
 // List returns operations, newest first. Operations that begin meanwhile do not disturb the pages.
