@@ -111,13 +111,13 @@ func (p *Provider) plannedEnd(plan providers.RotationPlan) (time.Time, error) {
 
 // Revoke deletes the token, at once and for ever.
 func (p *Provider) Revoke(ctx context.Context, token providers.Token) (providers.Revocation, error) {
-	attempts, err := p.wire.delete(ctx, token.ID)
+	mayHaveActed, err := p.wire.delete(ctx, token.ID)
 	var e *providers.Error
 	switch {
 	case err == nil:
 		return providers.Revoked, nil
 	case errors.As(err, &e) && e.Code == providers.CodeNotFound && e.Status == http.StatusNotFound:
-		if attempts > 1 {
+		if mayHaveActed {
 			return providers.Revoked, nil // by an attempt whose answer was lost
 		}
 		return providers.AlreadyGone, nil

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/transport"
 )
@@ -38,6 +39,31 @@ func newClient(hc *http.Client, c Config, o transport.Options) (*client, error) 
 		prefix = "/api/accounts/" + url.PathEscape(strconv.FormatInt(c.AccountID, 10))
 	}
 	return &client{http: wire, tokens: prefix + "/api_tokens", resources: prefix + "/permissions/resources"}, nil
+}
+
+// with returns a client with another credential.
+func (c *client) with(s secret.Secret) *client {
+	return &client{http: c.http.With(s), tokens: c.tokens, resources: c.resources}
+}
+
+// accounts is GET /api/accounts: 200 with an array of the accounts that the
+// credential opens; also 401, 429. It returns their ids.
+func (c *client) accounts(ctx context.Context) ([]string, error) {
+	var accounts []struct {
+		ID text `json:"id"`
+	}
+	_, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: "/api/accounts", Retry: transport.Read}, &accounts)
+	if err != nil {
+		return nil, err
+	}
+	if accounts == nil {
+		return nil, &providers.Error{Provider: providerName, Code: providers.CodeBadAnswer, Status: 200, Message: "the answer is no list of accounts"}
+	}
+	ids := make([]string, len(accounts))
+	for i := range accounts {
+		ids[i] = string(accounts[i].ID)
+	}
+	return ids, nil
 }
 
 // list streams GET …/api_tokens: 200 with a bare array, without paging or

@@ -45,6 +45,7 @@ var (
 	_ providers.Getter             = (*Provider)(nil)
 	_ providers.Creator[TokenSpec] = (*Provider)(nil)
 	_ providers.Rotator            = (*Provider)(nil)
+	_ providers.Verifier           = (*Provider)(nil)
 	_ providers.Revoker            = (*Provider)(nil)
 	_ providers.HandOff            = (*Provider)(nil)
 )
@@ -188,7 +189,7 @@ func (p *Provider) Revoke(ctx context.Context, token providers.Token) (providers
 	switch {
 	case err == nil:
 		return providers.Revoked, nil
-	case providers.CodeOf(err) == providers.CodeNotFound && response.Attempts > 1:
+	case providers.CodeOf(err) == providers.CodeNotFound && response.MayHaveActed:
 		return providers.Revoked, nil // an earlier attempt did it, its answer was lost
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		return providers.AlreadyGone, nil
