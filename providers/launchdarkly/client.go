@@ -28,7 +28,7 @@ type wire struct{ client *transport.Client }
 // published (documented otherwise).
 func (w wire) list(ctx context.Context, offset, limit int) (collection, error) {
 	var page collection
-	_, err := w.client.Do(ctx, transport.Request{
+	response, err := w.client.Do(ctx, transport.Request{
 		Method: http.MethodGet, Path: tokensPath, Route: "GET " + tokensPath, Retry: transport.Read,
 		Query: url.Values{
 			"showAll": {"true"}, "limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(offset)},
@@ -40,6 +40,7 @@ func (w wire) list(ctx context.Context, offset, limit int) (collection, error) {
 	if page.Items == nil && page.TotalCount == nil && page.Links == nil {
 		return collection{}, failure(providers.CodeBadAnswer, "the answer is no list of tokens")
 	}
+	page.date = response.Date
 	return page, nil
 }
 

@@ -118,31 +118,40 @@ func serve(t *testing.T, exchanges ...vendortest.Exchange) *launchdarkly.Provide
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 // simulated returns the sandbox and a provider of its account, as an admin.
-func simulated(t *testing.T, change ...func(*sandbox.Options)) (*sandbox.Sandbox, *launchdarkly.Provider) {
+func simulated(t *testing.T) (*sandbox.Sandbox, *launchdarkly.Provider) {
 	t.Helper()
-	options := sandbox.Options{Seed: 1}
-	for _, f := range change {
-		f(&options)
-	}
+	s, server := simulation(t, sandbox.Options{})
+	access := s.Access(server).LaunchDarkly
+	return s, caller(t, access.BaseURL, access.Credential)
+}
+
+// simulation starts a sandbox and returns its URL.
+func simulation(t *testing.T, options sandbox.Options) (*sandbox.Sandbox, string) {
+	t.Helper()
 	s, err := sandbox.New(options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
-	access := s.Access(server.URL).LaunchDarkly
+	return s, server.URL
+}
+
+// caller returns a provider that calls with the credential.
+func caller(t *testing.T, base, credential string) *launchdarkly.Provider {
+	t.Helper()
 	hc, err := transport.New(transport.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(hc.CloseIdleConnections)
 	p, err := launchdarkly.New(hc, launchdarkly.Config{
-		BaseURL: access.BaseURL, Credential: vendortest.Credential(access.Credential), Now: options.Now,
+		BaseURL: base, Credential: vendortest.Credential(credential),
 	}, transport.Options{Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, p
+	return p
 }
 
 func reading(answer string) vendortest.Exchange {
@@ -174,6 +183,7 @@ type account struct {
 	identityFail bool
 	hook         func(a *account, request int) // called before each answer to a listing, locked
 	delay        time.Duration
+	post         func(w http.ResponseWriter) // answers a creation
 
 	mu         sync.Mutex
 	ids        []string
@@ -213,6 +223,10 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.reads++
 		fmt.Fprint(w, record(map[string]any{"_id": ownID, "role": a.role}))
 	case "/api/v2/tokens":
+		if r.Method == http.MethodPost {
+			a.post(w)
+			return
+		}
 		a.list(w, r.URL.Query())
 	default:
 		w.WriteHeader(http.StatusNotFound)

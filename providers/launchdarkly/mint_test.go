@@ -2,6 +2,7 @@ package launchdarkly_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -171,21 +172,32 @@ func TestMintWithoutSecret(t *testing.T) {
 		"empty":           {``, "accepted", false},
 		"HTML":            {`<html>`, "accepted", false},
 		"cut off":         {record(map[string]any{"token": newSecret})[:400], "accepted", false},
-		"another type":    {record(map[string]any{"token": 7}), "accepted", false},
-		"a secret object": {record(map[string]any{"token": map[string]string{"v": newSecret}}), "accepted", false},
+		"no object":       {`["` + newSecret + `"]`, "nor the whole secret", false},
+		"another type":    {record(map[string]any{"token": 7}), "the whole secret", true},
+		"a secret object": {record(map[string]any{"token": map[string]string{"v": newSecret}}), "the whole secret", true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			created := vendortest.Exchange{Method: "POST", Path: "/api/v2/tokens", Body: `{"name":"n","role":"reader","serviceToken":false}`, Status: 201, Answer: tt.answer}
-			_, err := serve(t, created).Create(t.Context(), launchdarkly.TokenSpec{Name: "n", Role: "reader"})
+			a, base := newAccount(t, 0)
+			a.post = func(w http.ResponseWriter) {
+				w.WriteHeader(http.StatusCreated)
+				_, _ = io.WriteString(w, tt.answer)
+			}
+			_, err := provider(t, base).Create(t.Context(), launchdarkly.TokenSpec{Name: "n", Role: "reader"})
 			e := wantCode(t, err, providers.CodeOutcomeUnknown)
 			if !strings.Contains(e.Message, tt.want) || strings.Contains(e.Message, tokenID) != tt.hasID || e.Next == "" {
 				t.Errorf("error is %+v", e)
 			}
+			if happened := e.Lost.Happened == providers.HappenedYes; happened != tt.hasID || len(a.requests()) > 0 == tt.hasID {
+				t.Errorf("lost is %+v after %d listings", e.Lost, len(a.requests()))
+			}
 			reset := vendortest.Exchange{Method: "POST", Path: tokenPath + "/reset", Answer: tt.answer}
 			_, err = serve(t, reset).Rotate(t.Context(), providers.Token{ID: tokenID}, providers.RotationPlan{Method: providers.MethodReset})
-			wantCode(t, err, providers.CodeOutcomeUnknown)
+			e = wantCode(t, err, providers.CodeOutcomeUnknown)
+			if happened := e.Lost.Happened == providers.HappenedYes; happened != tt.hasID || !e.Lost.OldEnds.IsUnknown() != tt.hasID {
+				t.Errorf("lost is %+v", e.Lost)
+			}
 		})
 	}
 }

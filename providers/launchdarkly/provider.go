@@ -58,6 +58,7 @@ type Provider struct {
 
 	identity memo[providers.Identity]
 	admin    memo[bool]
+	made     made
 }
 
 // New returns the account's provider. It sends nothing.

@@ -102,40 +102,33 @@ func (c *client) get(ctx context.Context, id string) (*record, error) {
 
 // create is POST …/api_tokens with name, resources and, since mid-2026,
 // expires_at (an older server ignores it): 200, not 201, with the record and its
-// secret; also 401, 403, 422, 429. That a 429 was not carried out is assumed.
+// secret; also 401, 403, 422, 429. That a 429 was not carried out is assumed. What
+// the answer told is returned beside the error that it does not tell all.
 func (c *client) create(ctx context.Context, body newToken) (*minted, error) {
 	var m minted
 	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.tokens, Body: body, Retry: transport.Unexecuted}, &m)
 	if err == nil {
 		err = m.check()
 	}
-	if err != nil {
-		return nil, withNext(err, providers.CodeOutcomeUnknown,
-			"list tokens with the new name as query; a token that nobody has the secret of must be revoked before this is tried again")
-	}
-	return &m, nil
+	return &m, err
 }
 
 // reset is POST …/api_tokens/{id}/reset without a body: 200 with a new record
 // under a new id and its secret, while the old record stays until its grace
 // ends; also 401, 403, 404, 422, 429. Only a token without an end of life can be
-// reset, and only once; 422 is the answer to both (its wording is assumed).
+// reset, and only once; 422 is the answer to both (its wording is assumed). What the
+// answer told is returned beside the error that it does not tell all.
 func (c *client) reset(ctx context.Context, id string) (*minted, error) {
 	if err := checkTokenID(id); err != nil {
-		return nil, err
+		return &minted{}, err
 	}
 	var m minted
 	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.token(id) + "/reset", Retry: transport.Unexecuted}, &m)
 	if err == nil {
 		err = m.check()
 	}
-	if err != nil {
-		err = withNext(err, providers.CodeRejected,
-			"read the token again: Mailtrap resets only a token without an end of life, and only once; a token with an end of life is rotated by a new token")
-		return nil, withNext(err, providers.CodeOutcomeUnknown, "list tokens: if token "+id+" now has an end of life, the reset happened and its secret is lost; "+
-			"the new token is the one whose name ends in its own id: rotate that one, then revoke what is left over")
-	}
-	return &m, nil
+	return &m, withNext(err, providers.CodeRejected,
+		"read the token again: Mailtrap resets only a token without an end of life, and only once; a token with an end of life is rotated by a new token")
 }
 
 // delete is DELETE …/api_tokens/{id}: 204, at once and permanent; also 401, 403,

@@ -72,6 +72,7 @@ type Provider struct {
 
 	mu    sync.Mutex
 	reset map[string]bool // ids of tokens that this process reset: in grace until their end
+	made  map[string]bool // ids of tokens whose secret this process got: none is an orphan
 }
 
 // New returns the provider for c. It sends nothing. Its error names everything
@@ -89,6 +90,7 @@ func New(hc *http.Client, c Config, o transport.Options) (*Provider, error) {
 		words:   c.ResourceWords,
 		now:     c.Now,
 		reset:   map[string]bool{},
+		made:    map[string]bool{},
 	}, nil
 }
 

@@ -66,26 +66,31 @@ func handle(t *testing.T, handler http.HandlerFunc) (*mailtrap.Provider, *atomic
 }
 
 // simulated returns the sandbox and a provider of its account, as an admin.
-func simulated(t *testing.T, change ...func(*sandbox.Options)) (*sandbox.Sandbox, *mailtrap.Provider) {
+func simulated(t *testing.T) (*sandbox.Sandbox, *mailtrap.Provider) {
 	t.Helper()
-	options := sandbox.Options{Seed: 1}
-	for _, f := range change {
-		f(&options)
-	}
-	s, err := sandbox.New(options)
+	s, err := sandbox.New(sandbox.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s.Handler())
-	t.Cleanup(server.Close)
-	access := s.Access(server.URL).Mailtrap
-	return s, build(t, mailtrap.Config{
-		BaseURL: access.BaseURL, AccountID: access.AccountID, Credential: vendortest.Credential(access.Credential), Now: options.Now,
-	})
+	return s, between(t, s, func() {})
 }
 
-// lose cuts the connection instead of answering.
-func lose(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+// between returns a provider of the sandbox's account; event happens just before
+// a change comes in.
+func between(t *testing.T, s *sandbox.Sandbox, event func()) *mailtrap.Provider {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			event()
+		}
+		s.Handler().ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	access := s.Access(server.URL).Mailtrap
+	return build(t, mailtrap.Config{
+		BaseURL: access.BaseURL, AccountID: access.AccountID, Credential: vendortest.Credential(access.Credential),
+	})
+}
 
 // wantCode fails unless err is an Error of Mailtrap's with the code, and returns it.
 func wantCode(t *testing.T, err error, code providers.Code) *providers.Error {
