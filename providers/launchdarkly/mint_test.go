@@ -103,17 +103,23 @@ func TestSpecAccess(t *testing.T) {
 		spec     launchdarkly.TokenSpec
 		access   providers.Access
 		elevated bool
+		grant    string
 	}{
-		{launchdarkly.TokenSpec{Role: "reader"}, providers.AccessRead, false},
-		{launchdarkly.TokenSpec{Role: "writer"}, providers.AccessWrite, false},
-		{launchdarkly.TokenSpec{Role: "admin"}, providers.AccessAdmin, true},
-		{launchdarkly.TokenSpec{Role: "pilot"}, providers.AccessUnknown, true},
-		{launchdarkly.TokenSpec{CustomRoles: []string{roleID}}, providers.AccessCustom, true},
-		{launchdarkly.TokenSpec{InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true},
+		{launchdarkly.TokenSpec{Role: "reader"}, providers.AccessRead, false, "read"},
+		{launchdarkly.TokenSpec{Role: "writer"}, providers.AccessWrite, false, "write"},
+		{launchdarkly.TokenSpec{Role: "admin"}, providers.AccessAdmin, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "owner"}, providers.AccessAdmin, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "pilot"}, providers.AccessUnknown, true, "admin"},
+		{launchdarkly.TokenSpec{CustomRoles: []string{roleID}}, providers.AccessCustom, true, "custom"},
+		{launchdarkly.TokenSpec{InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true, "inline"},
+		{launchdarkly.TokenSpec{}, providers.AccessUnknown, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "reader", CustomRoles: []string{roleID}}, providers.AccessCustom, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "reader", InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true, "admin"},
+		{launchdarkly.TokenSpec{CustomRoles: []string{roleID}, InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true, "admin"},
 	}
 	for _, tt := range tests {
-		if tt.spec.Access() != tt.access || tt.spec.IsElevated() != tt.elevated {
-			t.Errorf("%+v: %s, %v", tt.spec, tt.spec.Access(), tt.spec.IsElevated())
+		if tt.spec.Access() != tt.access || tt.spec.IsElevated() != tt.elevated || tt.spec.Grant() != tt.grant {
+			t.Errorf("%+v: %s, %v, %s", tt.spec, tt.spec.Access(), tt.spec.IsElevated(), tt.spec.Grant())
 		}
 	}
 }

@@ -170,6 +170,50 @@ func TestIsElevated(t *testing.T) {
 	}
 }
 
+func TestGrant(t *testing.T) {
+	t.Parallel()
+	type permissions []mailtrap.Permission
+	for want, tests := range map[string][]permissions{
+		"read": {
+			{{"account", "3229", "viewer"}}, {{"project", "1", "10"}, {"inbox", "2", "viewer"}},
+		},
+		"write": {
+			{{"project", "1", "admin"}}, {{"account", "3229", "viewer"}, {"sending_domain", "2", "100"}}, {{"sandbox", "1", "100"}},
+		},
+		"account_admin": {
+			{{"account", "3229", "admin"}},
+			{{"project", "1", "viewer"}, {"account", "3229", "100"}},
+			// What cannot be told.
+			nil,
+			{{"account", "3229", "1000"}},
+			{{"project", "1", "50"}},
+			{{"billing", "1", "viewer"}},
+			{{"project", "1", ""}},
+			{{"Account", "3229", "admin"}},
+		},
+	} {
+		for _, p := range tests {
+			if got := (mailtrap.TokenSpec{Permissions: p}).Grant(); got != want {
+				t.Errorf("%+v: %s, want %s", p, got, want)
+			}
+		}
+	}
+}
+
+// The request id that stays is the creation's, not that of the list before it.
+func TestTraceOfACreation(t *testing.T) {
+	t.Parallel()
+	list, creation := noNamesake, vendortest.Exchange{
+		Method: "POST", Path: tokensPath, Answer: created, AnswerHeader: map[string]string{"X-Request-Id": "the-creation"},
+		Body: `{"name":"CI sender","resources":[{"resource_type":"account","resource_id":3229,"access_level":100}]}`,
+	}
+	list.AnswerHeader = map[string]string{"X-Request-Id": "the-list"}
+	ctx, trace := providers.WithTrace(t.Context())
+	if _, err := serve(t, list, creation).Create(ctx, spec()); err != nil || trace.RequestID != "the-creation" {
+		t.Errorf("request id is %q, %v", trace.RequestID, err)
+	}
+}
+
 func TestExpiryDiffers(t *testing.T) {
 	t.Parallel()
 	at := providers.At(now)
