@@ -16,6 +16,7 @@ type Token struct {
 	ID          string
 	Name        string
 	NameAltered bool // cleaning changed the name
+	TextAltered bool // cleaning changed another text: of the owner, or in Detail
 	Owner       Owner
 	Kind        Kind
 	Status      Status

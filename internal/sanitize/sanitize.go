@@ -17,6 +17,9 @@ package sanitize
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -74,24 +77,35 @@ func Name(s string) (clean string, altered bool) {
 // without fences, and what has the shape of a credential is replaced by "[redacted]".
 func Message(s string) string { return masked(s, MaxMessage) }
 
-// Quote puts a clean text into double quotes that nothing in it can end: quotes of every kind within
-// become '. It is for text from outside in a sentence of ours.
+// ID returns an id, or another word that programs compare, as it is where it is clean. One that
+// [Message] would alter becomes a digest: different ids must stay different, which cleaned text does
+// not.
+func ID(s string) string {
+	if Message(s) == s {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return "sha256:" + hex.EncodeToString(sum[:8])
+}
+
+// Quote puts a clean text into double quotes that nothing in it can end: a double quote within is
+// written \", and what looks like one becomes '. It is for text from outside in a sentence of ours.
 func Quote(clean string) string {
-	return `"` + strings.Map(func(r rune) rune {
-		if isQuote(r) {
+	return strconv.Quote(strings.Map(func(r rune) rune {
+		if looksLikeQuote(r) {
 			return '\''
 		}
 		return r
-	}, clean) + `"`
+	}, clean))
 }
 
-// isQuote reports whether r is a quotation mark, or looks like a double one.
-func isQuote(r rune) bool {
+// looksLikeQuote reports whether r is a quotation mark beyond ASCII, or looks like a double one.
+func looksLikeQuote(r rune) bool {
 	switch r {
 	case 'ʺ', '˝', 'ˮ', '״', '″', '‴', '‶', '‷', '❝', '❞':
 		return true
 	}
-	return unicode.Is(unicode.Quotation_Mark, r)
+	return r > unicode.MaxASCII && unicode.Is(unicode.Quotation_Mark, r)
 }
 
 func masked(s string, limit int) string {
