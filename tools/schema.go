@@ -107,7 +107,7 @@ func meets(c *Connection, condition string) bool {
 // withoutProperty cuts a property out of an object's schema: one that is not the first
 // and holds no object itself. It is text work, since a start pays for it every time.
 func withoutProperty(schema, name string) (string, error) {
-	at := strings.Index(schema, `"`+name+`": {`)
+	at := strings.Index(schema, `"`+name+`":{`)
 	if at < 0 {
 		return "", fmt.Errorf("it has no property %s", name)
 	}
