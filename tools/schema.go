@@ -4,9 +4,12 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/tokenreeve/tokenreeve/providers"
 )
 
 //go:generate go run ./schemagen -out schemas.json
@@ -56,6 +59,12 @@ func (t Tool) definition(schemas map[string]Schemas, env *Env) (mcp.Tool, error)
 		}
 		input = strings.ReplaceAll(input, connectionsPlaceholder, strings.Trim(string(enum), "[]"))
 	}
+	for _, name := range t.needless(env) {
+		var err error
+		if input, err = withoutProperty(input, name); err != nil {
+			return mcp.Tool{}, fmt.Errorf("schema of tool %s: %w", t.Name, err)
+		}
+	}
 	return mcp.Tool{
 		Name:            t.Name,
 		Title:           t.Title,
@@ -64,4 +73,53 @@ func (t Tool) definition(schemas map[string]Schemas, env *Env) (mcp.Tool, error)
 		RawOutputSchema: own.Output,
 		Annotations:     t.Annotations(),
 	}, nil
+}
+
+// needless names the arguments that mean nothing on any connection of the tool's: a
+// model reads only what it can use. They are understood all the same.
+func (t Tool) needless(env *Env) []string {
+	var names []string
+	for i := range t.In.NumField() {
+		field := t.In.Field(i)
+		condition, ok := field.Tag.Lookup("when")
+		if ok && !slices.ContainsFunc(env.serving(t), conditions()[condition]) {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// conditions are what an argument's tag when can name.
+func conditions() map[string]func(*Connection) bool {
+	return map[string]func(*Connection) bool{
+		"in_use":  func(c *Connection) bool { return c.Policy.InUse > 0 },
+		"located": servesAs[providers.Locator],
+		"at_once": servesAs[providers.BulkRevoker],
+	}
+}
+
+// withoutProperty cuts a property that is not the first out of an object's schema.
+func withoutProperty(schema, name string) (string, error) {
+	decoder := json.NewDecoder(strings.NewReader(schema))
+	for _, want := range []json.Token{json.Delim('{'), "properties", json.Delim('{')} {
+		if token, err := decoder.Token(); err != nil || token != want {
+			return "", fmt.Errorf("it does not begin with its properties: %w", err)
+		}
+	}
+	for decoder.More() {
+		before := decoder.InputOffset()
+		token, err := decoder.Token()
+		if err != nil {
+			return "", err
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return "", err
+		}
+		if token == name {
+			return schema[:before] + schema[decoder.InputOffset():], nil
+		}
+	}
+	return "", fmt.Errorf("it has no property %s", name)
 }
