@@ -19,6 +19,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"unicode"
@@ -86,6 +87,24 @@ func ID(s string) string {
 	}
 	sum := sha256.Sum256([]byte(s))
 	return "sha256:" + hex.EncodeToString(sum[:8])
+}
+
+// JSON returns a JSON value as text without the escapes that it does not need: else they would hide
+// from cleaning what they stand for. It does not clean. What is not JSON is returned as it is.
+func JSON(data []byte) string {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil {
+		return string(data)
+	}
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if encoder.Encode(value) != nil {
+		return string(data)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // Quote puts a clean text into double quotes that nothing in it can end: a double quote within is

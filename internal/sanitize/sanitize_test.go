@@ -257,6 +257,21 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`{"b": "\u003c\u002ftool\u003e", "a": [1.50, null]}`: `{"a":[1.50,null],"b":"</tool>"}`,
+		`["\u0061pi-", "\u202e", "\u001b"]`:                  "[\"api-\",\"\u202e\",\"\\u001b\"]",
+		`12345678901234567890`:                               `12345678901234567890`,
+		`{"a":`:                                              `{"a":`,
+		``:                                                   ``,
+	} {
+		if got := sanitize.JSON([]byte(in)); got != want {
+			t.Errorf("JSON(%s): got %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestQuote(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{

@@ -142,7 +142,8 @@ func unescaped(text string) string {
 type planter struct {
 	credential string
 	keep       map[string]any // values by path; nil leaves the member out
-	only       string         // the path of the only text, which is short; empty: all are there
+	likes      map[reflect.Type]reflect.Type
+	only       string // the path of the only text, which is short; empty: all are there
 }
 
 // json returns an answer that is decoded into a value of type t: every text of it is hostile, and so
@@ -155,9 +156,15 @@ func (p planter) json(name string, t reflect.Type) string {
 	return string(text)
 }
 
+// maxLists is how many lists stand in each other in an answer: a type may hold itself.
+const maxLists = 3
+
 func (p planter) value(path string, t reflect.Type) any {
 	if kept, ok := p.keep[path]; ok {
 		return kept
+	}
+	if liked, ok := p.likes[t]; ok {
+		return p.value(path, liked)
 	}
 	if t == reflect.TypeFor[secret.Secret]() || t == reflect.TypeFor[json.RawMessage]() {
 		return p.text(path)
@@ -168,7 +175,7 @@ func (p planter) value(path string, t reflect.Type) any {
 	case reflect.Struct:
 		return p.object(path, t)
 	case reflect.Slice:
-		if p.lacks(path+"[]", t.Elem()) {
+		if p.lacks(path+"[]", t.Elem()) || strings.Count(path, "[]") > maxLists {
 			return []any{}
 		}
 		return []any{p.value(path+"[]", t.Elem())}

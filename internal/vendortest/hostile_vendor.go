@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode"
 
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -29,6 +30,8 @@ type HostileVendor struct {
 	// Received are the types of answers, by name, and Sent the names of those that are only sent.
 	Received map[string]reflect.Type
 	Sent     []string
+	// Likes names, for a type that decodes itself, the type whose JSON it takes.
+	Likes map[reflect.Type]reflect.Type
 	// Route tells the answer to a request: the name of its type, empty for no body.
 	Route func(method, path string) (name string, status int)
 	// Keep holds what an answer needs to be taken for one: ids, secrets, cursors. Paths begin with
@@ -150,7 +153,9 @@ func isTagged(f *ast.Field) bool { return f.Tag != nil && strings.Contains(f.Tag
 func (v HostileVendor) rounds() map[string]round {
 	all := map[string]round{}
 	kinds := slices.Sorted(maps.Keys(Credentials()))
-	with := func(n int, keep map[string]any) planter { return planter{credential: Credentials()[kinds[n%len(kinds)]], keep: keep} }
+	with := func(n int, keep map[string]any) planter {
+		return planter{credential: Credentials()[kinds[n%len(kinds)]], keep: keep, likes: v.Likes}
+	}
 	for n, kind := range kinds {
 		all["with "+kind] = round{planter: with(n, v.Keep)}
 	}
@@ -161,7 +166,12 @@ func (v HostileVendor) rounds() map[string]round {
 	}
 	for n, path := range v.textPaths() {
 		keep := maps.Clone(v.Keep)
-		text := HostileText(Word(path), "")
+		text := strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) || unicode.In(r, unicode.Zl, unicode.Zp) {
+				return -1 // JSON shows these as escapes only
+			}
+			return r
+		}, HostileText(Word(path), Credentials()[kinds[n%len(kinds)]]))
 		keep[path] = map[string]any{text: []any{text}}
 		all["no text at "+path] = round{planter: with(n, keep)}
 	}
@@ -180,7 +190,7 @@ func (v HostileVendor) rounds() map[string]round {
 	all["lone surrogates"] = round{planter: with(0, v.Keep), insert: `\ud800x\udfff\udc00\ud800`}
 	all["not UTF-8"] = round{planter: with(1, v.Keep), insert: "\xff\xc0\xaf\xed\xa0\x80\x9b31m"}
 	for _, path := range v.textPaths() {
-		all["only "+path] = round{planter: planter{keep: v.Keep, only: path}}
+		all["only "+path] = round{planter: planter{keep: v.Keep, likes: v.Likes, only: path}}
 	}
 	all["very long"] = round{planter: with(2, v.Keep), insert: strings.Repeat("long ", 20_000)}
 	return all
@@ -190,7 +200,7 @@ func (v HostileVendor) rounds() map[string]round {
 func (v HostileVendor) textPaths() []string {
 	var paths []string
 	for name, t := range v.Received {
-		Strings(planter{keep: v.Keep}.value(name, t), func(path, text string) {
+		Strings(planter{keep: v.Keep, likes: v.Likes}.value(name, t), func(path, text string) {
 			if len(Words(text)) == 1 && !strings.Contains(path, "hostile") {
 				paths = append(paths, join(name, path))
 			}
