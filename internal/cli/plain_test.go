@@ -23,6 +23,7 @@ func TestPlain(t *testing.T) {
 		"tags":                {"a\U000e0041b", "ab"},
 		"private use":         {"a\ue000b\U00100000c", "abc"},
 		"blank letters":       {"a\u3164b\u034fc\u2800d", "abcd"},
+		"marks":               {"a" + strings.Repeat("\u0301", 9) + "b\u0301", "a\u0301\u0301\u0301\u0301b\u0301"},
 		"selectors":           {"a\U000E0101b\ufe01c\u180bd", "abcd"},
 		"not UTF-8":           {"a\x9b31m\xffb", "a�31m�b"},
 		"a character cut off": {"a\xe2\x80", "a"},
