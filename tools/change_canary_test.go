@@ -255,7 +255,8 @@ func TestCanaryInEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestCanaryWithoutASink: a secret that cannot be delivered is lost, not shown.
+// TestCanaryWithoutASink: a secret that cannot be delivered goes into escrow, or is
+// lost; in no case it is shown.
 func TestCanaryWithoutASink(t *testing.T) {
 	t.Parallel()
 	h := watched(t, sandbox.Options{})
@@ -263,14 +264,17 @@ func TestCanaryWithoutASink(t *testing.T) {
 	for _, x := range h.targets()[:2] {
 		code := h.ask("preview", rotate, x.changes()[rotate]).str("confirm")
 		h.env.Sinks[sinkName] = failing{files}
-		h.ask("undelivered", rotate, with(x.changes()[rotate], args{"confirm": code})).is("undelivered")
-		h.ask("undelivered", x.create, x.creation).is("undelivered")
+		h.ask("escrowed", rotate, with(x.changes()[rotate], args{"confirm": code})).is("escrowed")
+		h.ask("escrowed", x.create, x.creation).is("escrowed")
 		h.env.Sinks[sinkName] = panicking{files}
 		h.ask("panic", x.create, x.creation).fails("internal_error")
 		h.env.Sinks[sinkName] = files
 	}
 	if files := h.delivered(); len(files) > 0 {
 		t.Errorf("%d files in the sink", len(files))
+	}
+	if waiting := h.inEscrow(); len(waiting) != 6 {
+		t.Errorf("in escrow are %d secrets, want 6: %v", len(waiting), waiting)
 	}
 }
 
