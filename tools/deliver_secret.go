@@ -218,5 +218,9 @@ func oldAlive(minting *ledger.Operation, verified string) string {
 	if !minting.Compromised || minting.OldTokenID == "" {
 		return ""
 	}
-	return endByHand(minting.OldTokenID, verified)
+	next := endByHand(minting.OldTokenID, verified)
+	if minting.ErrorCode == codeInterrupted {
+		next += " (unless it is gone already)"
+	}
+	return next
 }

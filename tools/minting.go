@@ -168,9 +168,7 @@ func (m minting) details(minted providers.Minted, row *secretRow, trace *provide
 	if ends, ok := minted.OldEnds.Time(); ok {
 		d.OldEnds = ends
 	}
-	if len(m.intent.Targets) == 1 && m.intent.Targets[0].ID != minted.Token.ID {
-		d.OldTokenID = m.intent.Targets[0].ID
-	}
+	d.OldTokenID = replacedBy(&ledger.Operation{Intent: m.intent}, minted.Token.ID)
 	return d
 }
 

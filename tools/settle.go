@@ -161,10 +161,10 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 	_, meta, err := e.Escrow.Get(ctx, op.ID)
 	switch {
 	case err == nil:
-		return inEscrow(meta.TokenID, keptNote(op))
+		return inEscrow(ledger.Details{NewTokenID: meta.TokenID, OldTokenID: replacedBy(op, meta.TokenID), Note: keptNote(op)})
 	case !errors.Is(err, fs.ErrNotExist): // it is kept all the same
 		e.Log.Error("escrow not readable", "operation", op.ID, "error", err)
-		return inEscrow("", "cut off; the escrow cannot be read now, so whether the secret is there is not known")
+		return inEscrow(ledger.Details{Note: "cut off; the escrow cannot be read now, so whether the secret is there is not known"})
 	case isDelivered(op): // nothing but an operator removes an escrow copy before the end
 		return ledger.Result{Outcome: ledger.Done, ErrorCode: codeInterrupted, Details: ledger.Details{
 			Verified: cmp.Or(op.Verified, verifiedSkipped), Note: "cut off after the delivery",
@@ -187,8 +187,17 @@ func isDelivered(op *ledger.Operation) bool {
 	return op.Step == stepDelivered || op.Step == stepVerified
 }
 
-func inEscrow(token, note string) ledger.Result {
-	return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: codeInterrupted, Details: ledger.Details{NewTokenID: token, Note: note}}
+func inEscrow(d ledger.Details) ledger.Result {
+	return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: codeInterrupted, Details: d}
+}
+
+// replacedBy returns the token that a rotation gave a successor, empty where it kept its
+// id or none was rotated.
+func replacedBy(op *ledger.Operation, token string) string {
+	if len(op.Targets) != 1 || op.Targets[0].ID == token {
+		return ""
+	}
+	return op.Targets[0].ID
 }
 
 // keptNote says of a secret in escrow how far its delivery came.
