@@ -168,7 +168,7 @@ func (m minting) details(minted providers.Minted, row *secretRow, trace *provide
 	if ends, ok := minted.OldEnds.Time(); ok {
 		d.OldEnds = ends
 	}
-	d.OldTokenID = replacedBy(&ledger.Operation{Intent: m.intent}, minted.Token.ID)
+	d.OldTokenID = replacedBy(m.intent.Targets, minted.Token.ID)
 	return d
 }
 

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,6 +153,7 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	if errors.Is(err, ledger.ErrLeaseLost) {
 		// Another process took this one for dead, and ended the operation with less than
 		// what is known here.
+		r.Note = cmp.Or(r.Note, "ended by the process that began it, which another one had taken for dead")
 		err = o.call.Ledger.Resolve(ctx, o.id, "", r)
 	}
 	fault.Point("finished")

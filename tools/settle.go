@@ -161,7 +161,7 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 	_, meta, err := e.Escrow.Get(ctx, op.ID)
 	switch {
 	case err == nil:
-		return inEscrow(ledger.Details{NewTokenID: meta.TokenID, OldTokenID: replacedBy(op, meta.TokenID), Note: keptNote(op)})
+		return inEscrow(ledger.Details{NewTokenID: meta.TokenID, OldTokenID: replacedBy(op.Targets, meta.TokenID), Note: keptNote(op)})
 	case !errors.Is(err, fs.ErrNotExist): // it is kept all the same
 		e.Log.Error("escrow not readable", "operation", op.ID, "error", err)
 		return inEscrow(ledger.Details{Note: "cut off; the escrow cannot be read now, so whether the secret is there is not known"})
@@ -193,11 +193,11 @@ func inEscrow(d ledger.Details) ledger.Result {
 
 // replacedBy returns the token that a rotation gave a successor, empty where it kept its
 // id or none was rotated.
-func replacedBy(op *ledger.Operation, token string) string {
-	if len(op.Targets) != 1 || op.Targets[0].ID == token {
+func replacedBy(targets []ledger.Target, token string) string {
+	if len(targets) != 1 || targets[0].ID == token {
 		return ""
 	}
-	return op.Targets[0].ID
+	return targets[0].ID
 }
 
 // keptNote says of a secret in escrow how far its delivery came.
