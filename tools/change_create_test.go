@@ -627,6 +627,47 @@ func TestCancelledMintIsDelivered(t *testing.T) {
 		if a["compromised"] == true {
 			h.wantGone(a["token_id"].(string)) // the change is whole
 		}
+		again := h.restart(setup{})
+		op := again.newest().wantEnd("done", "")
+		if op.str("verified") != "true" || op.str("tool") != tool {
+			t.Errorf("on record is %s", op.text)
+		}
+		h.wantInEscrow()
+		if tool == rotate {
+			if r := again.call(tool, a).is("rotated"); r.get("replayed") != true || r.str("operation_id") != op.str("operation_id") {
+				t.Errorf("the repetition answers %s", r.text)
+			}
+		}
+	})
+}
+
+// TestServerStopsWhileTheVendorIsSilent: the wait is bounded, and the record says that
+// nobody knows.
+func TestServerStopsWhileTheVendorIsSilent(t *testing.T) {
+	t.Parallel()
+	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
+		arrived, release := make(chan struct{}), make(chan struct{})
+		h := start(t, setup{}).behind(setup{}, holdFirst("POST", arrived, release))
+		h.env.VendorTime = time.Millisecond
+		m := mint(h, "files/ci/deploy")
+		var wg sync.WaitGroup
+		var r result
+		wg.Go(func() { r = h.send(t.Context(), toolRequest(m.tool, m.args)) })
+		<-arrived
+		h.env.Work.Stop()
+		if err := h.env.Work.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		close(release)
+		r.is("unknown")
+		op := h.restart(setup{}).recorded(r.str("operation_id")).wantEnd("unknown", "outcome_unknown")
+		if op.str("note") == "" || op.str("note") != r.str("next") {
+			t.Errorf("on record is %s, after %s", op.text, r.text)
+		}
+		if m.old != "" {
+			h.wantAlive(m.old)
+		}
 	})
 }
 
@@ -652,6 +693,9 @@ func TestCancelledBeforeTheMint(t *testing.T) {
 			close(release)
 			wg.Wait()
 		})
+		if ids := h.restart(setup{}).operations(args{}); len(ids) > 0 {
+			t.Errorf("on record are %v, want nothing: nothing was sent or refused", ids)
+		}
 		if files := h.delivered(); len(files) > 0 {
 			t.Errorf("%d files in the sink", len(files))
 		}

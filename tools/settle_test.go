@@ -436,7 +436,7 @@ func TestSettleAtOnce(t *testing.T) {
 // dead by another. What it knows when it wakes up becomes the outcome.
 func TestSleepingServer(t *testing.T) {
 	t.Parallel()
-	each(t, mintings(), func(t *testing.T, mint func(*harness, string) minted) {
+	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
 		arrived, release := make(chan struct{}), make(chan struct{})
 		h := start(t, setup{}).behind(setup{}, holdFirst(http.MethodPost, arrived, release))
 		m := mint(h, "files/ci/deploy")
