@@ -166,13 +166,13 @@ func (c *Call) running(ctx context.Context, p ledger.Preview) error {
 	case len(page.Operations) > 0:
 		op := page.Operations[0]
 		return &Problem{
-			Code: "interrupted", Message: "the change was cut off; it ended as " + string(op.Outcome),
+			Code: codeInterrupted, Message: "the change was cut off; it ended as " + string(op.Outcome),
 			Next: "call get_operation " + op.ID,
 		}
 	case c.Now().Sub(p.Taken) < changeTime:
 		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
 	default:
-		return &Problem{Code: "interrupted", Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+		return &Problem{Code: codeInterrupted, Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
 	}
 }
 

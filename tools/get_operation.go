@@ -65,12 +65,23 @@ func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOpe
 		Next: nextOf(&op),
 	}
 	if op.Sink != "" {
-		out.DeliverTo = op.Sink + "/" + op.Key
+		out.DeliverTo = c.whereTo(ctx, &op)
 	}
 	if op.Group {
 		out.Parts, err = c.parts(ctx, op.ID)
 	}
 	return out, err
+}
+
+// whereTo returns where the secret went or is to go, as SINK/KEY: a delivery from escrow
+// may have chosen another place.
+func (c *Call) whereTo(ctx context.Context, op *ledger.Operation) string {
+	if op.ResolvedBy != "" {
+		if by, err := c.Ledger.Get(ctx, op.ResolvedBy); err == nil && by.Of == op.ID {
+			op = &by
+		}
+	}
+	return op.Sink + "/" + op.Key
 }
 
 // operation returns an operation that the caller may see.
