@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +21,7 @@ type bulk struct {
 	connection *Connection
 	in         bulkRevokeTokensIn
 	progress   *progress
+	lost       int // targets whose answer was lost
 }
 
 // bulkPlan is what a bulk revocation would do.
@@ -244,7 +244,7 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 		return plan, err
 	}
 	selected, covered := b.list(ctx, plan.filter)
-	if err := incomplete(covered); err != nil {
+	if err := incomplete(ctx, covered); err != nil {
 		return plan, err
 	}
 	if err := b.call.nameOwners(ctx, b.connection, selected); err != nil {
@@ -322,9 +322,12 @@ func (b *bulk) list(ctx context.Context, filter providers.Filter) ([]providers.T
 	return selected, covered[0]
 }
 
-func incomplete(covered coverage) error {
+func incomplete(ctx context.Context, covered coverage) error {
 	if covered.Complete {
 		return nil
+	}
+	if err := ctx.Err(); err != nil { // nobody waits for the answer, and the code stays good
+		return err
 	}
 	p := &Problem{
 		Code:    "incomplete_listing",
@@ -347,13 +350,16 @@ func allOrNothing(err error) error {
 // bounded refuses an empty selection and one that a preview cannot hold.
 func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
 	tokens, most := plan.Tokens, b.connection.Policy.Targets()
+	limit := fmt.Sprintf("a preview holds at most %d targets", most)
+	if most < policy.MaxTargets {
+		limit += " (connections." + b.connection.Name + ".limits.targets_per_preview)"
+	}
 	var out bulkRevokeTokensOut
 	out.Warnings = plan.Warnings
 	switch {
+	case shown != nil && len(tokens) > most:
+		return refusedByPolicy(fmt.Sprintf("%s, and the preview showed %d", limit, len(tokens)))
 	case shown != nil:
-		if len(tokens) > most {
-			return drifted([]string{"policy now allows " + strconv.Itoa(most) + " targets"})
-		}
 		return nil
 	case len(tokens) == 0:
 		out.Status = statusNothing
@@ -362,9 +368,9 @@ func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
 		out.Status = statusTooMany
 		out.Counts = map[string]int{"matching": len(tokens), "at_most": most}
 		out.ByOwner, out.ByAge = splits(tokens)
-		out.Next = fmt.Sprintf("nothing was changed. A preview holds at most %d targets: split by owner, created_after and created_before, or give token_ids", most)
+		out.Next = "nothing was changed: " + limit + "; split by owner, created_after and created_before, or give token_ids"
 		if b.in.AllOfServiceAccount {
-			out.Next = "nothing was changed. A whole service account is ended at once, and no preview can show so many tokens: a person must do it in the vendor's administration"
+			out.Next = "nothing was changed: " + limit + ", and a whole service account is ended at once; a person must do it in the vendor's administration"
 		}
 	default:
 		return nil
@@ -406,7 +412,7 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 		return plan, &Problem{Code: string(providers.CodeNotOffered), Message: b.connection.Provider.Name() + " has no account-wide revocation"}
 	}
 	all, covered := b.list(ctx, plan.filter)
-	if err := incomplete(covered); err != nil {
+	if err := incomplete(ctx, covered); err != nil {
 		return plan, err
 	}
 	if err := b.call.nameOwners(ctx, b.connection, all); err != nil {
