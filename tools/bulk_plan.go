@@ -251,6 +251,7 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 		return plan, err
 	}
 	var spared []string
+	why := map[string]string{} // by id
 	for i := range selected {
 		t := &selected[i]
 		if slices.Contains(b.in.Exclude, t.ID) {
@@ -260,7 +261,8 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 			if b.in.AllOfServiceAccount {
 				return plan, allOrNothing(err)
 			}
-			spared = append(spared, problemOf(err).Message)
+			why[t.ID] = problemOf(err).Message
+			spared = append(spared, why[t.ID])
 			continue
 		}
 		plan.Tokens = append(plan.Tokens, *t)
@@ -272,19 +274,20 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 		plan.Warnings = append(plan.Warnings, plural(len(spared), "matching token is", "matching tokens are")+" spared: "+strings.Join(unique(spared)[:min(3, len(unique(spared)))], "; "))
 	}
 	if shown != nil {
-		return b.reread(ctx, plan, shown)
+		return b.reread(ctx, plan, shown, why)
 	}
 	return plan, b.bounded(plan, shown)
 }
 
 // reread reads each target of the preview by its id before it is touched. One
-// that is gone ends as already_gone; one that no longer matches stops the call.
-func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
-	if b.in.AllOfServiceAccount {
-		return plan, nil
-	}
+// that is gone ends as already_gone; one that no longer matches, or is spared for the
+// reason given, stops the call.
+func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan, spared map[string]string) (bulkPlan, error) {
 	if changes := drift(shown.Tokens, plan.Tokens); len(changes) > 0 {
 		return plan, drifted(changes)
+	}
+	if b.in.AllOfServiceAccount {
+		return plan, b.bounded(plan, shown)
 	}
 	refs := make([]providers.Ref, len(shown.Tokens))
 	for i := range shown.Tokens {
@@ -299,7 +302,7 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 		at := slices.IndexFunc(plan.Tokens, func(t providers.Token) bool { return t.ID == alive[i].ID })
 		switch {
 		case at < 0:
-			changes = append(changes, "token "+alive[i].ID+" no longer matches")
+			changes = append(changes, cmp.Or(spared[alive[i].ID], "token "+alive[i].ID+" no longer matches"))
 		case alive[i].AccessKey != "": // else the vendor tells less here than in its listing
 			plan.Tokens[at] = alive[i]
 		}
@@ -309,7 +312,7 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 	}
 	plan.Gone = gone
 	plan.Tokens = slices.DeleteFunc(plan.Tokens, func(t providers.Token) bool { return slices.Contains(gone, t.ID) })
-	return plan, nil
+	return plan, b.bounded(plan, shown)
 }
 
 // list reads all tokens that the filter selects, with their coverage.
@@ -358,7 +361,7 @@ func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
 	out.Warnings = plan.Warnings
 	switch {
 	case shown != nil && len(tokens) > most:
-		return refusedByPolicy(fmt.Sprintf("%s, and the preview showed %d", limit, len(tokens)))
+		return refusedByPolicy(fmt.Sprintf("%s, and %d would end", limit, len(tokens)))
 	case shown != nil:
 		return nil
 	case len(tokens) == 0:

@@ -259,7 +259,7 @@ func TestRightsAreJudgedAgain(t *testing.T) {
 		h.allow(protect)
 		h.untouched(func() {
 			if r := h.call(c.tool, confirmed); a["query"] != nil {
-				r.fails("targets_changed").says("no longer matches") // a filter spares what is protected
+				r.fails("targets_changed").says("protect.names") // a filter spares what is protected
 			} else {
 				r.fails("protected").says("protect.names")
 			}
@@ -283,7 +283,7 @@ func TestFewerTargetsAllowedThanShown(t *testing.T) {
 	code := h.preview("bulk_revoke_tokens", a)
 	h.allow(policy.Policy{MaxTargets: 1})
 	h.untouched(func() {
-		h.call("bulk_revoke_tokens", with(a, args{"confirm": code})).fails("policy_refused").says("connections.acme-launchdarkly.limits.targets_per_preview", "at most 1 targets", "showed 2")
+		h.call("bulk_revoke_tokens", with(a, args{"confirm": code})).fails("policy_refused").says("connections.acme-launchdarkly.limits.targets_per_preview", "at most 1 targets", "2 would end")
 	})
 }
 

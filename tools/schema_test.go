@@ -162,7 +162,7 @@ func TestConnectionsAreAnEnum(t *testing.T) {
 	want := map[string][]string{
 		"list_tokens": {atlassianName, launchDarklyName, mailtrapName, `quote"d`}, "count_tokens": {atlassianName, launchDarklyName, mailtrapName, `quote"d`},
 		"get_token": {atlassianName, launchDarklyName, mailtrapName, `quote"d`}, "list_operations": {atlassianName, launchDarklyName, mailtrapName, `quote"d`},
-		"create_mailtrap_token": {mailtrapName, `quote"d`},
+		"create_mailtrap_token":     {mailtrapName, `quote"d`},
 		"update_launchdarkly_token": {launchDarklyName}, "rotate_token": {atlassianName, mailtrapName, `quote"d`},
 		"revoke_token": {atlassianName, mailtrapName, `quote"d`}, "bulk_revoke_tokens": {atlassianName, mailtrapName, `quote"d`},
 	}
