@@ -403,6 +403,16 @@ func holdFirst(method string, arrived, release chan struct{}) func(*http.Request
 	}
 }
 
+// holdFirstChange is holdFirst for whatever would change something.
+func holdFirstChange(arrived, release chan struct{}) func(*http.Request) {
+	hold := holdFirst("", arrived, release)
+	return func(r *http.Request) {
+		if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/count") {
+			hold(&http.Request{})
+		}
+	}
+}
+
 // panicking is a sink whose delivery crashes.
 type panicking struct{ sink.Sink }
 

@@ -284,7 +284,7 @@ func grants() map[string]struct {
 			return with(args{"connection": launchDarklyName, "name": "created"}, over)
 		}}
 	}
-	change_ := func(over args) change {
+	alter := func(over args) change {
 		return change{tool: update, args: func(h *harness) args {
 			return with(args{"connection": launchDarklyName, "token_id": h.addLaunchDarkly("old").ID}, over)
 		}}
@@ -301,12 +301,12 @@ func grants() map[string]struct {
 		"create by custom roles": {roles(create(nil)), policy.GrantCustom, "access by custom roles"},
 		"create by inline role":  {create(args{"inline_role": inline}), policy.GrantInline, "access by an inline role"},
 		"create account admin":   {elevatedCreations()["create an account admin at Mailtrap"], policy.GrantAccountAdmin, "account admin access"},
-		"update to admin":        {change_(args{"role": "admin"}), policy.GrantAdmin, "admin access"},
-		"update to custom roles": {roles(change_(nil)), policy.GrantCustom, "access by custom roles"},
-		"update to inline role":  {change_(args{"inline_role": inline}), policy.GrantInline, "access by an inline role"},
-		"patch to admin":         {change_(args{"patch": `[{"op":"replace","path":"/role","value":"admin"}]`}), policy.GrantAdmin, "admin access"},
+		"update to admin":        {alter(args{"role": "admin"}), policy.GrantAdmin, "admin access"},
+		"update to custom roles": {roles(alter(nil)), policy.GrantCustom, "access by custom roles"},
+		"update to inline role":  {alter(args{"inline_role": inline}), policy.GrantInline, "access by an inline role"},
+		"patch to admin":         {alter(args{"patch": `[{"op":"replace","path":"/role","value":"admin"}]`}), policy.GrantAdmin, "admin access"},
 		"patch to inline role": {
-			change_(args{"patch": `[{"op":"remove","path":"/role"},{"op":"add","path":"/inlineRole","value":` + inline + `}]`}), policy.GrantInline, "access by an inline role",
+			alter(args{"patch": `[{"op":"remove","path":"/role"},{"op":"add","path":"/inlineRole","value":` + inline + `}]`}), policy.GrantInline, "access by an inline role",
 		},
 	}
 }

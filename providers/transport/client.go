@@ -239,6 +239,7 @@ func (c *Client) exchange(ctx context.Context, req Request, whole bool) (*attemp
 	}
 	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, req, payload, whole) })
 	response := Response{Attempts: t.count}
+	defer func() { providers.NoteRequest(ctx, response.RequestID, req.Retry.isChange()) }()
 	if err != nil {
 		return nil, response, c.doubted(req, t, err)
 	}
