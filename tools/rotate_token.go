@@ -154,15 +154,17 @@ func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator
 			return rotation{}, err
 		}
 	}
+	planned := rotation{Token: token}
 	if shown != nil {
-		return rotation{Token: token, Plan: shown.Plan}, nil
+		planned.Plan = shown.Plan
+	} else {
+		planned.Plan, err = rotator.PlanRotation(ctx, token, ask)
+		connection.Note(err, c.Now())
 	}
-	plan, err := rotator.PlanRotation(ctx, token, ask)
-	connection.Note(err, c.Now())
-	if err == nil && plan.Method == providers.MethodTwin {
-		err = refusedByPolicy(twinLife(connection.Policy, token, plan, c.Now()))
+	if err == nil && planned.Plan.Method == providers.MethodTwin {
+		err = refusedByPolicy(twinLife(connection.Policy, token, planned.Plan, c.Now()))
 	}
-	return rotation{Token: token, Plan: plan}, err
+	return planned, err
 }
 
 // twinLife judges the life of a twin where it would be longer than that of the token
