@@ -37,11 +37,11 @@ func (d destination) effect() string {
 // secretRow is what a result tells of a new secret: never the secret.
 type secretRow struct {
 	DeliveredTo string `json:"delivered_to,omitempty" jsonschema_description:"SINK/KEY"`
-	Version     int    `json:"version,omitempty" jsonschema_description:"of the key; earlier ones are kept"`
+	Version     int    `json:"version,omitempty" jsonschema_description:"of the key"`
 	File        string `json:"file,omitempty"`
 	LastFour    string `json:"last_four,omitempty"`
 	Fingerprint string `json:"fingerprint,omitempty"`
-	Verified    string `json:"verified,omitempty" jsonschema:"enum=true,enum=false,enum=skipped"`
+	Verified    string `json:"verified,omitempty" jsonschema_description:"true, false or skipped"`
 }
 
 // fingerprintKeySize is the size of the key of fingerprints, in bytes.

@@ -18,10 +18,10 @@ type getOperationIn struct {
 // getOperationOut is the result of get_operation.
 type getOperationOut struct {
 	operationRow
-	NewTokenName string     `json:"new_token_name,omitempty" jsonschema_description:"as asked for"`
+	NewTokenName string     `json:"new_token_name,omitempty"`
 	OldTokenID   string     `json:"old_token_id,omitempty"`
 	OldEnds      string     `json:"old_secret_ends,omitempty"`
-	Step         string     `json:"step,omitempty" jsonschema_description:"the last one on record"`
+	Step         string     `json:"step,omitempty"`
 	Ended        string     `json:"ended,omitempty"`
 	DeliverTo    string     `json:"deliver_to,omitempty"`
 	Verified     string     `json:"verified,omitempty"`
@@ -29,7 +29,7 @@ type getOperationOut struct {
 	Reason       string     `json:"reason,omitempty"`
 	PreviewID    string     `json:"preview_id,omitempty"`
 	ApprovedBy   string     `json:"approved_by,omitempty"`
-	ResolvedBy   string     `json:"resolved_by,omitempty" jsonschema_description:"the operation that did"`
+	ResolvedBy   string     `json:"resolved_by,omitempty"`
 	RequestID    string     `json:"vendor_request_id,omitempty"`
 	Note         string     `json:"note,omitempty"`
 	Parts        [][]string `json:"parts,omitempty" jsonschema_description:"of a bulk: token id, outcome, error code; all but plain done ones"`

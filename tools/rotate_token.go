@@ -16,19 +16,20 @@ type rotateTokenIn struct {
 	TokenID     string      `json:"token_id" jsonschema_description:"id from list_tokens"`
 	Overlap     string      `json:"overlap,omitempty" jsonschema_description:"LaunchDarkly: how long the old secret still works, default 24h"`
 	Compromised bool        `json:"compromised,omitempty" jsonschema_description:"true: the old secret dies now"`
-	DeliverTo   string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY for the secret; default: the connection's sink"`
-	AllowInUse  bool        `json:"allow_in_use,omitempty" jsonschema_description:"with compromised, where policy asks for it"`
+	DeliverTo   string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY; default: the connection's sink"`
+	AllowInUse  bool        `json:"allow_in_use,omitempty" when:"in_use" jsonschema_description:"with compromised: although it is in use"`
 	Confirm     confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
 // rotateTokenOut is the result of rotate_token.
 type rotateTokenOut struct {
 	preview
-	Token      *mintedRow `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
-	OldTokenID string     `json:"old_token_id,omitempty" jsonschema_description:"where the new token has another id"`
+	Targets    *targets   `json:"targets,omitempty"`
+	Token      *mintedRow `json:"token,omitempty"`
+	OldTokenID string     `json:"old_token_id,omitempty"`
 	OldEnds    string     `json:"old_secret_ends,omitempty"`
 	Secret     *secretRow `json:"secret,omitempty"`
-	Steps      []string   `json:"steps,omitempty" jsonschema_description:"what a person must do"`
+	Steps      []string   `json:"steps,omitempty"`
 }
 
 func rotateToken() Tool {
@@ -36,7 +37,7 @@ func rotateToken() Tool {
 		Name:  "rotate_token",
 		Title: "Rotate an API token",
 		Description: "Replaces a token's secret; the new one goes to a sink, never into the answer. " +
-			"The first call previews and returns a confirm code. Atlassian offers no API: the answer is the steps for a person.",
+			"It previews first, and acts on the confirm code. Atlassian offers no API: the answer is the steps for a person.",
 		Class:      policy.Rotate,
 		Needs:      "LaunchDarkly: Admin or the token actions; Mailtrap: account admin",
 		Capability: "rotate",
@@ -102,7 +103,7 @@ func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, err
 			}
 			return p
 		},
-		wrap: func(p preview) rotateTokenOut { return rotateTokenOut{preview: p} },
+		wrap: func(p preview, t *targets) rotateTokenOut { return rotateTokenOut{preview: p, Targets: t} },
 		act: func(ctx context.Context, i ledger.Intent, r rotation) (rotateTokenOut, error) {
 			i.Compromised = in.Compromised
 			return c.rotate(ctx, connection, rotator, i, r)

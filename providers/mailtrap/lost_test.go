@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/vendortest"
 	"github.com/tokenreeve/tokenreeve/providers"
+	"github.com/tokenreeve/tokenreeve/providers/mailtrap"
 )
 
 // order orders faults at the vendor.
@@ -191,6 +193,31 @@ func TestLostCreationAmongNamesakes(t *testing.T) {
 				wantLost(t, s, err, providers.HappenedYes, []string{newest(s)})
 			}
 		})
+	}
+}
+
+// A token that another call of this process makes meanwhile is no orphan.
+func TestLostCreationBesideAGoodOne(t *testing.T) {
+	t.Parallel()
+	s, _ := simulated(t)
+	var p *mailtrap.Provider
+	var good providers.Minted
+	var begun atomic.Bool
+	p = between(t, s, func() {
+		if begun.Swap(true) {
+			return // of the other call itself
+		}
+		var err error
+		if good, err = p.Create(t.Context(), spec()); err != nil {
+			t.Error(err)
+		}
+		s.ClearRequests()
+		order(t, s, posting(sandbox.FaultLostAnswer))
+	})
+	_, err := p.Create(t.Context(), spec())
+	wantLost(t, s, err, providers.HappenedYes, []string{newest(s)})
+	if good.Token.ID == newest(s) {
+		t.Error("the good token counts as the orphan")
 	}
 }
 
