@@ -142,10 +142,12 @@ func (c *Call) handOver(ctx context.Context, o *operation, d delivering, minted 
 		m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Failed, ErrorCode: "sink_does_not_hold"}))
 		return &Problem{Code: "sink_unusable", Message: "the secret is still in escrow: " + joinWords(m.warnings), Next: "choose another deliver_to"}
 	}
+	// While this operation has the token, nobody else can deliver what is delivered now.
+	resolved := c.Ledger.Resolve(ctx, d.of.ID, o.id, ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Verified: m.secret.Verified}})
 	details := ledger.Details{NewTokenID: minted.Token.ID, Fingerprint: m.secret.Fingerprint, Verified: m.secret.Verified}
 	m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Done, Details: details}))
-	if err := c.Ledger.Resolve(ctx, d.of.ID, o.id, ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Verified: m.secret.Verified}}); err != nil {
-		c.Log.Error("delivery not on record", "operation", d.of.ID, "by", o.id, "error", err)
+	if resolved != nil {
+		c.Log.Error("delivery not on record", "operation", d.of.ID, "by", o.id, "error", resolved)
 		m.warn("that operation " + d.of.ID + " is delivered could not be put on record")
 	} else if seen.sink == verifiedTrue {
 		c.clearEscrow(ctx, d.of.ID)

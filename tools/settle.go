@@ -88,13 +88,16 @@ func (e *Env) settle(ctx context.Context, id string) error {
 	}
 	op := lease.Operation()
 	r := e.known(ctx, &op)
+	if op.Of != "" && r.Outcome == ledger.Done { // first, while nobody else can deliver the same
+		err := e.Ledger.Resolve(ctx, op.Of, id, ledger.Result{Outcome: ledger.Done})
+		if err != nil && !errors.Is(err, ledger.ErrFinished) {
+			return errors.Join(err, lease.Release(ctx))
+		}
+	}
 	if err := lease.Finish(ctx, r); err != nil {
 		return err
 	}
 	e.Log.Warn("operation was cut off", "operation", id, "tool", op.Tool, "connection", op.Connection, "step", op.Step, "outcome", r.Outcome, "head", lease.Head().Hash)
-	if op.Of != "" && r.Outcome == ledger.Done {
-		return e.Ledger.Resolve(ctx, op.Of, id, ledger.Result{Outcome: ledger.Done})
-	}
 	return nil
 }
 
