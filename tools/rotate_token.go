@@ -234,7 +234,7 @@ func (r rotation) delivered(m mintingOut, out *rotateTokenOut) {
 	case !m.oldEnded.IsZero():
 		out.OldEnds = m.oldEnded.UTC().Format(time.RFC3339)
 	case r.Plan.DeletesOld:
-		out.Next = "the compromised token still works: end it now with revoke_token, token_id " + r.Token.ID
+		out.Next = "the compromised token may still work: end it now with revoke_token, token_id " + r.Token.ID
 	case m.minted.OldEnds.IsNever():
 		out.OldEnds = "when token " + r.Token.ID + " is revoked"
 		out.Next = "switch over to the new secret, then end the old one with revoke_token"
@@ -258,14 +258,20 @@ func (r rotation) afterLoss(out rotateTokenOut) string {
 func (c *Call) endOld(ctx context.Context, connection *Connection, old providers.Token, out *mintingOut) ledger.Result {
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
+	ctx, trace := providers.WithTrace(ctx)
 	_, err := connection.Provider.(providers.Revoker).Revoke(ctx, old)
 	connection.Note(err, c.Now())
-	if err == nil {
+	isLost := ended(err, trace).Outcome == ledger.Unknown
+	if err == nil || isLost && isGone(ctx, connection, old) {
 		out.oldEnded = c.Now()
 		c.Log.Info("old token revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID)
 		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{OldEnds: out.oldEnded}}
 	}
 	c.Log.Error("old token not revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID, "error", err)
-	out.warn("the compromised token " + old.ID + " could not be ended: " + err.Error())
-	return ledger.Result{Outcome: ledger.Done, ErrorCode: "old_token_not_ended", Details: ledger.Details{Note: "the compromised token " + old.ID + " could not be ended"}}
+	code, note := "old_token_not_ended", "the compromised token "+old.ID+" could not be ended and still works"
+	if isLost {
+		code, note = "old_token_unknown", "whether the compromised token "+old.ID+" was ended is not known"
+	}
+	out.warn(note + ": " + err.Error())
+	return ledger.Result{Outcome: ledger.Done, ErrorCode: code, Details: ledger.Details{Note: note}}
 }
