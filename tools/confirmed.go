@@ -189,8 +189,8 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	if p.shown == nil {
 		p.shown = p.targets
 	}
-	if n := countAltered(p.shown); n > 0 {
-		p.warnings = append(p.warnings, "names with hidden or unsafe characters were cleaned; go by the ids")
+	if warning := alteredWarning(p.shown...); warning != "" {
+		p.warnings = append(p.warnings, warning)
 	}
 	shown := preview{
 		Status: statusConfirmationRequired, Effects: p.effects, Warnings: p.warnings,
@@ -222,16 +222,6 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	}
 	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
 	return f.wrap(shown, table), nil
-}
-
-func countAltered(tokens []providers.Token) int {
-	n := 0
-	for i := range tokens {
-		if tokens[i].NameAltered {
-			n++
-		}
-	}
-	return n
 }
 
 // confirmed judges everything again and acts. The code is spent, so the outcome
