@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
@@ -136,23 +136,23 @@ func (c *Call) handOver(ctx context.Context, o *operation, d delivering, minted 
 		}
 	}
 	seen := c.verify(ctx, d.connection, minted, d.to.sink, delivery)
+	fault.Point("verifying")
 	m.secret.Verified = seen.word()
 	m.warnings = append(m.warnings, seen.warnings...)
 	if seen.sink == verifiedFalse {
 		m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Failed, ErrorCode: "sink_does_not_hold"}))
 		return &Problem{Code: "sink_unusable", Message: "the secret is still in escrow: " + joinWords(m.warnings), Next: "choose another deliver_to"}
 	}
-	details := ledger.Details{NewTokenID: minted.Token.ID, Fingerprint: m.secret.Fingerprint, Verified: m.secret.Verified}
-	m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Done, Details: details}))
-	if err := c.Ledger.Resolve(ctx, d.of.ID, o.id, ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Verified: m.secret.Verified}}); err != nil {
-		c.Log.Error("delivery not on record", "operation", d.of.ID, "by", o.id, "error", err)
-		m.warn("that operation " + d.of.ID + " is delivered could not be put on record")
-	} else if seen.sink == verifiedTrue {
+	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: minted.Token.ID, Fingerprint: m.secret.Fingerprint, Verified: m.secret.Verified}}
+	if endsAfterDelivery(&d.of) != "" {
+		out.Next = oldTokenWorks(&d.of)
+		r.ErrorCode, r.Note = codeOldTokenNotEnded, out.Next
+	}
+	warning := o.finish(ctx, r)
+	m.warn(warning)
+	if warning == "" && seen.sink == verifiedTrue {
 		c.clearEscrow(ctx, d.of.ID)
 	}
 	out.Status, out.Secret, out.Warnings = statusDelivered, m.secret, m.warnings
-	if d.of.Compromised && d.of.OldTokenID != "" {
-		out.Next = fmt.Sprintf("the compromised token %s still works: end it now with revoke_token", d.of.OldTokenID)
-	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -254,11 +255,16 @@ func (r rotation) afterLoss(out rotateTokenOut) string {
 	return next
 }
 
+// codeOldTokenNotEnded stands with a rotation that is done but for the end of the
+// compromised token.
+const codeOldTokenNotEnded = "old_token_not_ended"
+
 // endOld revokes the token whose twin was delivered.
 func (c *Call) endOld(ctx context.Context, connection *Connection, old providers.Token, out *mintingOut) ledger.Result {
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
 	_, err := connection.Provider.(providers.Revoker).Revoke(ctx, old)
+	fault.Point("old_ended")
 	connection.Note(err, c.Now())
 	if err == nil {
 		out.oldEnded = c.Now()
@@ -267,5 +273,5 @@ func (c *Call) endOld(ctx context.Context, connection *Connection, old providers
 	}
 	c.Log.Error("old token not revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID, "error", err)
 	out.warn("the compromised token " + old.ID + " could not be ended: " + err.Error())
-	return ledger.Result{Outcome: ledger.Done, ErrorCode: "old_token_not_ended", Details: ledger.Details{Note: "the compromised token " + old.ID + " could not be ended"}}
+	return ledger.Result{Outcome: ledger.Done, ErrorCode: codeOldTokenNotEnded, Details: ledger.Details{Note: "the compromised token " + old.ID + " could not be ended"}}
 }

@@ -1,12 +1,16 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
 // lookBack is how far back the start of the server and list_connections look for
@@ -41,8 +45,38 @@ func (e *Env) LookBack(ctx context.Context) {
 	}
 }
 
-// unsettled returns the operations of the last weeks whose secret waits or whose
-// outcome nobody knows, newest first.
+// LookAgain waits until the processes that have open operations now must have shown a
+// sign of life, and then ends on record what those left behind that did not. A server
+// that is started right after the last one was killed finds nothing cut off before that.
+func (e *Env) LookAgain(ctx context.Context) {
+	if !e.HasLedger() {
+		return
+	}
+	page, err := e.Ledger.List(ctx, ledger.Query{Outcome: ledger.OpenOutcome, Limit: ledger.MaxPage})
+	if err != nil {
+		e.Log.Error("the ledger cannot be read", "error", err)
+		return
+	}
+	var last time.Time
+	for i := range page.Operations {
+		if lease := page.Operations[i].Lease; lease.After(last) {
+			last = lease
+		}
+	}
+	if last.IsZero() {
+		return
+	}
+	timer := time.NewTimer(last.Sub(e.Now()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		e.Settle(ctx)
+	case <-ctx.Done():
+	}
+}
+
+// unsettled returns the operations of the last weeks whose secret waits, whose outcome
+// nobody knows, or that left a compromised token behind which may work.
 func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation, error) {
 	var found []ledger.Operation
 	q.Since = e.Now().Add(-lookBack)
@@ -54,7 +88,14 @@ func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation
 		}
 		found = append(found, page.Operations...)
 	}
-	return found, nil
+	q.Outcome, q.Tool, q.Limit = ledger.Done, "rotate_token", ledger.MaxPage
+	page, err := e.Ledger.List(ctx, q)
+	for i := range page.Operations {
+		if page.Operations[i].ErrorCode == codeOldTokenNotEnded {
+			found = append(found, page.Operations[i])
+		}
+	}
+	return found, err
 }
 
 // Settle ends the operations whose processes are gone: what is known of each becomes
@@ -83,46 +124,104 @@ func (e *Env) settle(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	fault.Point("claimed")
 	op := lease.Operation()
 	r := e.known(ctx, &op)
 	if err := lease.Finish(ctx, r); err != nil {
 		return err
 	}
-	e.Log.Warn("operation was cut off", "operation", id, "tool", op.Tool, "connection", op.Connection, "step", op.Step, "outcome", r.Outcome, "head", lease.Head().Hash)
-	if op.Of != "" && r.Outcome == ledger.Done {
-		return e.Ledger.Resolve(ctx, op.Of, id, ledger.Result{Outcome: ledger.Done})
-	}
+	e.Log.Warn("operation was cut off", "operation", id, "tool", op.Tool, "connection", op.Connection, "step", op.Step, "outcome", r.Outcome, "note", r.Note, "head", lease.Head().Hash)
 	return nil
 }
 
 // known is what is known of an operation that was cut off.
 func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
-	unknown := ledger.Result{Outcome: ledger.Unknown, ErrorCode: "interrupted"}
+	unknown := ledger.Result{Outcome: ledger.Unknown, ErrorCode: codeInterrupted}
 	switch {
 	case op.Group:
-		unknown.Note = "cut off; each target that was begun is an operation of its own"
+		unknown.Note = "cut off; each target that was begun is an operation of its own. Call again without confirm for a preview of what is left"
 		return unknown
 	case op.Of != "" && op.Step == stepDelivered:
-		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.NewTokenID, Verified: verifiedSkipped}}
+		return e.cutOffDelivery(ctx, op)
 	case op.Of != "":
 		unknown.Note = "cut off while delivering; the secret is still in escrow under operation " + op.Of
 		return unknown
-	case op.Sink == "":
+	case op.Sink == "" && len(op.Targets) == 1:
 		unknown.Note = "cut off; read the token to see whether the change was made"
 		return unknown
+	case op.Sink == "":
+		unknown.Note = "cut off; list the tokens to see whether the change was made"
+		return unknown
 	}
-	_, meta, err := e.Escrow.Get(ctx, op.ID)
+	kept, meta, err := e.Escrow.Get(ctx, op.ID)
 	switch {
+	case e.arrived(ctx, op, kept):
+		return cutOffDelivered(op)
 	case !errors.Is(err, fs.ErrNotExist): // one that cannot be read now is kept all the same
-		return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: "interrupted", Details: ledger.Details{NewTokenID: meta.TokenID}}
-	case op.Step == stepDelivered || op.Step == stepVerified:
-		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Note: "cut off after the delivery"}}
+		return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: codeInterrupted, Details: ledger.Details{NewTokenID: meta.TokenID}}
 	case op.NewTokenID != "":
 		unknown.Note = "cut off before the secret was safe: nobody has the secret of token " + op.NewTokenID + "; revoke or rotate it"
+		if endsAfterDelivery(op) != "" {
+			unknown.Note += "; " + oldTokenWorks(op)
+		}
 	case len(op.Targets) > 0:
-		unknown.Note = "cut off; whether the secret of token " + op.Targets[0].ID + " was replaced is not known: read the token, then rotate it again"
+		unknown.Note = "cut off; whether the secret of token " + op.Targets[0].ID +
+			" was replaced is not known: list tokens with its name, revoke one that nobody expected, then rotate it again"
 	default:
 		unknown.Note = "cut off; whether the token was made is not known: list tokens with this name, revoke one that nobody expected"
 	}
 	return unknown
+}
+
+const codeInterrupted = "interrupted"
+
+// arrived reports whether the sink has the secret of an operation that was cut off after
+// its delivery. Where the sink can be read, it is.
+func (e *Env) arrived(ctx context.Context, op *ledger.Operation, kept secret.Secret) bool {
+	if op.Step != stepDelivered && op.Step != stepVerified {
+		return false
+	}
+	holder, ok := e.Sinks[op.Sink].(sink.Holder)
+	if !ok || kept.IsZero() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTime)
+	defer cancel()
+	holds, err := holder.Holds(ctx, sink.Delivery{Sink: op.Sink, Key: op.Key, Version: op.Version}, kept.Digest())
+	return holds && err == nil
+}
+
+// cutOffDelivered is the end of an operation whose secret is in its sink. The copy in
+// escrow goes when its time is over.
+func cutOffDelivered(op *ledger.Operation) ledger.Result {
+	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{
+		Verified: cmp.Or(op.Verified, verifiedSkipped), Note: "cut off after the delivery",
+	}}
+	if old := endsAfterDelivery(op); old != "" {
+		r.ErrorCode = codeOldTokenNotEnded
+		r.Note += "; the compromised token " + old + " may still work: end it now with revoke_token"
+	}
+	return r
+}
+
+// cutOffDelivery is the end of a delivery from escrow that the sink took.
+func (e *Env) cutOffDelivery(ctx context.Context, op *ledger.Operation) ledger.Result {
+	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.Targets[0].ID, Verified: verifiedSkipped}}
+	if of, err := e.Ledger.Get(ctx, op.Of); err == nil && endsAfterDelivery(&of) != "" {
+		r.ErrorCode, r.Note = codeOldTokenNotEnded, oldTokenWorks(&of)
+	}
+	return r
+}
+
+// endsAfterDelivery returns the compromised token that a rotation deletes once the
+// secret of its twin is delivered, or "".
+func endsAfterDelivery(op *ledger.Operation) string {
+	if !op.Compromised {
+		return ""
+	}
+	return op.OldTokenID
+}
+
+func oldTokenWorks(op *ledger.Operation) string {
+	return "the compromised token " + op.OldTokenID + " still works: end it now with revoke_token"
 }
