@@ -27,7 +27,7 @@ type revokeTokenOut struct {
 	preview
 	Targets *targets `json:"targets,omitempty"`
 	TokenID string   `json:"token_id,omitempty"`
-	Steps   []string `json:"steps,omitempty" jsonschema_description:"what a person must do"`
+	Steps   []string `json:"steps,omitempty"`
 }
 
 func revokeToken() Tool {

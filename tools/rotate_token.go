@@ -26,11 +26,11 @@ type rotateTokenIn struct {
 type rotateTokenOut struct {
 	preview
 	Targets    *targets   `json:"targets,omitempty"`
-	Token      *mintedRow `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
-	OldTokenID string     `json:"old_token_id,omitempty" jsonschema_description:"where the new token has another id"`
+	Token      *mintedRow `json:"token,omitempty"`
+	OldTokenID string     `json:"old_token_id,omitempty"`
 	OldEnds    string     `json:"old_secret_ends,omitempty"`
 	Secret     *secretRow `json:"secret,omitempty"`
-	Steps      []string   `json:"steps,omitempty" jsonschema_description:"what a person must do"`
+	Steps      []string   `json:"steps,omitempty"`
 }
 
 func rotateToken() Tool {
