@@ -6,10 +6,12 @@ import (
 	"errors"
 	"io/fs"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
@@ -89,16 +91,42 @@ func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, page.Operations...)
+		for i := range page.Operations {
+			if page.Operations[i].Of == "" { // else the one whose secret waits is there itself
+				found = append(found, page.Operations[i])
+			}
+		}
 	}
 	q.Outcome, q.Tool, q.Limit = ledger.Done, "rotate_token", ledger.MaxPage
 	page, err := e.Ledger.List(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	for i := range page.Operations {
-		if page.Operations[i].ErrorCode == codeOldTokenNotEnded {
+		left, err := e.leftBehind(ctx, &page.Operations[i])
+		if err != nil {
+			return nil, err
+		}
+		if left {
 			found = append(found, page.Operations[i])
 		}
 	}
-	return found, err
+	return found, nil
+}
+
+// leftBehind reports whether a rotation left the compromised token behind, and nobody has
+// ended it on record since.
+func (e *Env) leftBehind(ctx context.Context, op *ledger.Operation) (bool, error) {
+	if op.ErrorCode != codeOldTokenNotEnded {
+		return false, nil
+	}
+	later, err := e.Ledger.List(ctx, ledger.Query{Connection: op.Connection, Since: op.Started, Limit: ledger.MaxPage})
+	ended := slices.ContainsFunc(later.Operations, func(o ledger.Operation) bool {
+		ends := o.Class == ledger.Class(policy.Revoke) || o.Class == ledger.Class(policy.Bulk)
+		return ends && !o.Group && (o.Outcome == ledger.Done || o.Outcome == ledger.AlreadyGone) &&
+			slices.ContainsFunc(o.Targets, func(t ledger.Target) bool { return t.ID == op.OldTokenID })
+	})
+	return !ended, err
 }
 
 // Settle ends the operations whose processes are gone: what is known of each becomes

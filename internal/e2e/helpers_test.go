@@ -91,6 +91,7 @@ type vendors struct {
 	*sandbox.Sandbox
 	access sandbox.Access
 	home   string
+	lease  time.Duration // of operations, where the binary has fault points; 0: a short one
 
 	mu    sync.Mutex
 	gates []*gate
