@@ -12,8 +12,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/secret"
-	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
 // lookBack is how far back the start of the server and list_connections look for
@@ -38,22 +36,33 @@ func (e *Env) LookBack(ctx context.Context) {
 		op := &left[i]
 		e.Log.Warn("operation needs a look", "operation", op.ID, "outcome", op.Outcome, "tool", op.Tool, "connection", op.Connection, "started", op.Started)
 	}
-	removed, err := e.Escrow.Expire(ctx, e.EscrowRetention, func(id string) bool {
-		op, err := e.Ledger.Get(ctx, id)
-		return err == nil && op.Outcome == ledger.Done
-	})
-	if err != nil {
-		e.Log.Error("escrow not cleared", "error", err)
-	}
-	if len(removed) > 0 {
-		e.Log.Info("escrow copies of delivered secrets removed", "count", len(removed))
+	e.clearOld(ctx)
+}
+
+// clearEvery is how often a server that runs on looks for copies in escrow that need not
+// be kept any more.
+const clearEvery = time.Hour
+
+// Attend looks back, and then keeps the escrow clear until ctx ends.
+func (e *Env) Attend(ctx context.Context) {
+	e.LookBack(ctx)
+	e.lookAgain(ctx)
+	ticker := time.NewTicker(clearEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			e.clearOld(ctx)
+		}
 	}
 }
 
-// LookAgain waits until the processes that have open operations now must have shown a
+// lookAgain waits until the processes that have open operations now must have shown a
 // sign of life, and then ends on record what those left behind that did not. A server
 // that is started right after the last one was killed finds nothing cut off before that.
-func (e *Env) LookAgain(ctx context.Context) {
+func (e *Env) lookAgain(ctx context.Context) {
 	if !e.HasLedger() {
 		return
 	}
@@ -80,8 +89,33 @@ func (e *Env) LookAgain(ctx context.Context) {
 	}
 }
 
+// clearOld removes the copies of secrets that were delivered long enough ago. One that
+// no sink has is kept at any age.
+func (e *Env) clearOld(ctx context.Context) {
+	if !e.HasLedger() {
+		return
+	}
+	removed, err := e.Escrow.Expire(ctx, func(id string) bool {
+		op, err := e.Ledger.Get(ctx, id)
+		if err != nil || op.Outcome != ledger.Done {
+			return false
+		}
+		delivered := op.Ended
+		if op.Resolved.After(delivered) {
+			delivered = op.Resolved
+		}
+		return !delivered.Add(e.EscrowRetention).After(e.Now())
+	})
+	if err != nil && ctx.Err() == nil {
+		e.Log.Error("escrow not cleared", "error", err)
+	}
+	if len(removed) > 0 {
+		e.Log.Info("escrow copies of delivered secrets removed", "count", len(removed))
+	}
+}
+
 // unsettled returns the operations of the last weeks whose secret waits, whose outcome
-// nobody knows, or that left a compromised token behind which may work.
+// nobody knows, or that left a compromised token behind.
 func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation, error) {
 	var found []ledger.Operation
 	q.Since = e.Now().Add(-lookBack)
@@ -117,7 +151,7 @@ func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation
 // leftBehind reports whether a rotation left the compromised token behind, and nobody has
 // ended it on record since.
 func (e *Env) leftBehind(ctx context.Context, op *ledger.Operation) (bool, error) {
-	if op.ErrorCode != codeOldTokenNotEnded {
+	if op.ErrorCode != codeOldAlive {
 		return false, nil
 	}
 	later, err := e.Ledger.List(ctx, ledger.Query{Connection: op.Connection, Since: op.Started, Limit: ledger.MaxPage})
@@ -158,11 +192,25 @@ func (e *Env) settle(ctx context.Context, id string) error {
 	fault.Point("claimed")
 	op := lease.Operation()
 	r := e.known(ctx, &op)
-	if err := lease.Finish(ctx, r); err != nil {
-		return err
+	if err := e.end(ctx, lease, &op, r); err != nil {
+		return errors.Join(err, lease.Release(ctx)) // for the next one who looks
 	}
-	e.Log.Warn("operation was cut off", "operation", id, "tool", op.Tool, "connection", op.Connection, "step", op.Step, "outcome", r.Outcome, "note", r.Note, "head", lease.Head().Hash)
+	e.Log.Warn("operation was cut off", "operation", id, "tool", op.Tool, "connection", op.Connection, "step", op.Step, "outcome", r.Outcome, "head", lease.Head().Hash)
 	return nil
+}
+
+// end puts the outcome on record: of a delivery, first that its secret is delivered.
+func (e *Env) end(ctx context.Context, lease *ledger.Lease, op *ledger.Operation, r ledger.Result) error {
+	if op.Of != "" && r.Outcome == ledger.Done {
+		minting, err := e.Ledger.Get(ctx, op.Of)
+		if err != nil {
+			return err
+		}
+		if err := e.Ledger.Resolve(ctx, op.Of, op.ID, resolution(r.Verified, oldAlive(&minting, r.Verified))); err != nil && !errors.Is(err, ledger.ErrFinished) {
+			return err
+		}
+	}
+	return lease.Finish(ctx, r)
 }
 
 // known is what is known of an operation that was cut off.
@@ -172,8 +220,8 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 	case op.Group:
 		unknown.Note = "cut off; each target that was begun is an operation of its own. Call again without confirm for a preview of what is left"
 		return unknown
-	case op.Of != "" && op.Step == stepDelivered:
-		return e.cutOffDelivery(ctx, op)
+	case op.Of != "" && isDelivered(op):
+		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.Targets[0].ID, Verified: cmp.Or(op.Verified, verifiedSkipped)}}
 	case op.Of != "":
 		unknown.Note = "cut off while delivering; the secret is still in escrow under operation " + op.Of
 		return unknown
@@ -184,16 +232,21 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 		unknown.Note = "cut off; list the tokens to see whether the change was made"
 		return unknown
 	}
-	kept, meta, err := e.Escrow.Get(ctx, op.ID)
+	_, meta, err := e.Escrow.Get(ctx, op.ID)
 	switch {
-	case e.arrived(ctx, op, kept):
-		return cutOffDelivered(op)
-	case !errors.Is(err, fs.ErrNotExist): // one that cannot be read now is kept all the same
-		return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: codeInterrupted, Details: ledger.Details{NewTokenID: meta.TokenID}}
+	case err == nil:
+		return inEscrow(ledger.Details{NewTokenID: meta.TokenID, OldTokenID: replacedBy(op.Targets, meta.TokenID), Note: keptNote(op)})
+	case !errors.Is(err, fs.ErrNotExist): // it is kept all the same
+		e.Log.Error("escrow not readable", "operation", op.ID, "error", err)
+		return inEscrow(ledger.Details{Note: "cut off; the escrow cannot be read now, so whether the secret is there is not known"})
+	case isDelivered(op): // nothing but an operator removes an escrow copy before the end
+		return ledger.Result{Outcome: ledger.Done, ErrorCode: codeInterrupted, Details: ledger.Details{
+			Verified: cmp.Or(op.Verified, verifiedSkipped), Note: "cut off after the delivery",
+		}}
 	case op.NewTokenID != "":
 		unknown.Note = "cut off before the secret was safe: nobody has the secret of token " + op.NewTokenID + "; revoke or rotate it"
-		if endsAfterDelivery(op) != "" {
-			unknown.Note += "; " + oldTokenWorks(op)
+		if old := oldAlive(op, ""); old != "" {
+			unknown.Note += "; " + old
 		}
 	case len(op.Targets) > 0:
 		unknown.Note = "cut off; whether the secret of token " + op.Targets[0].ID +
@@ -204,55 +257,31 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 	return unknown
 }
 
+// codeInterrupted is on record of what was cut off.
 const codeInterrupted = "interrupted"
 
-// arrived reports whether the sink has the secret of an operation that was cut off after
-// its delivery. Where the sink can be read, it is.
-func (e *Env) arrived(ctx context.Context, op *ledger.Operation, kept secret.Secret) bool {
-	if op.Step != stepDelivered && op.Step != stepVerified {
-		return false
-	}
-	holder, ok := e.Sinks[op.Sink].(sink.Holder)
-	if !ok || kept.IsZero() {
-		return true
-	}
-	ctx, cancel := context.WithTimeout(ctx, verifyTime)
-	defer cancel()
-	holds, err := holder.Holds(ctx, sink.Delivery{Sink: op.Sink, Key: op.Key, Version: op.Version}, kept.Digest())
-	return holds && err == nil
+// isDelivered reports whether the sink took the secret, as far as is on record.
+func isDelivered(op *ledger.Operation) bool {
+	return op.Step == stepDelivered || op.Step == stepVerified
 }
 
-// cutOffDelivered is the end of an operation whose secret is in its sink. The copy in
-// escrow goes when its time is over.
-func cutOffDelivered(op *ledger.Operation) ledger.Result {
-	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{
-		Verified: cmp.Or(op.Verified, verifiedSkipped), Note: "cut off after the delivery",
-	}}
-	if old := endsAfterDelivery(op); old != "" {
-		r.ErrorCode = codeOldTokenNotEnded
-		r.Note += "; the compromised token " + old + " may still work: end it now with revoke_token"
-	}
-	return r
+func inEscrow(d ledger.Details) ledger.Result {
+	return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: codeInterrupted, Details: d}
 }
 
-// cutOffDelivery is the end of a delivery from escrow that the sink took.
-func (e *Env) cutOffDelivery(ctx context.Context, op *ledger.Operation) ledger.Result {
-	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.Targets[0].ID, Verified: verifiedSkipped}}
-	if of, err := e.Ledger.Get(ctx, op.Of); err == nil && endsAfterDelivery(&of) != "" {
-		r.ErrorCode, r.Note = codeOldTokenNotEnded, oldTokenWorks(&of)
-	}
-	return r
-}
-
-// endsAfterDelivery returns the compromised token that a rotation deletes once the
-// secret of its twin is delivered, or "".
-func endsAfterDelivery(op *ledger.Operation) string {
-	if !op.Compromised {
+// replacedBy returns the token that a rotation gave a successor, empty where it kept its
+// id or none was rotated.
+func replacedBy(targets []ledger.Target, token string) string {
+	if len(targets) != 1 || targets[0].ID == token {
 		return ""
 	}
-	return op.OldTokenID
+	return targets[0].ID
 }
 
-func oldTokenWorks(op *ledger.Operation) string {
-	return "the compromised token " + op.OldTokenID + " still works: end it now with revoke_token"
+// keptNote says of a secret in escrow how far its delivery came.
+func keptNote(op *ledger.Operation) string {
+	if !isDelivered(op) {
+		return "cut off before the delivery was on record; the secret is in escrow"
+	}
+	return "cut off after the delivery; deliver_secret without deliver_to finishes it"
 }

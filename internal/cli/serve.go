@@ -22,7 +22,7 @@ func (a *app) serveStdio(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.close()
-	s.env.OnFirstClient = lookBack(s.env)
+	s.env.OnFirstClient = s.env.Attend
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
 		return err
 	}
 	defer s.close()
-	s.env.OnFirstClient = lookBack(s.env)
+	s.env.OnFirstClient = s.env.Attend
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err
@@ -75,14 +75,6 @@ func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
 		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
 	}
 	return server.SSE(cmd.Context(), mcp, s.env.Work, listener, bearer, s.config.Timeout, s.log)
-}
-
-// lookBack sees to what earlier processes left unfinished.
-func lookBack(env *tools.Env) func(context.Context) {
-	return func(ctx context.Context) {
-		env.LookBack(ctx)
-		env.LookAgain(ctx)
-	}
 }
 
 // bearerToken returns the configured bearer token's check, or that of a new token

@@ -69,9 +69,9 @@ func mintingBoundaries(more ...boundary) []boundary {
 		{point: "escrowing", sent: true, outcome: ledger.Escrowed},
 		{point: "escrowed", sent: true, outcome: ledger.Escrowed},
 		{point: "delivering", sent: true, outcome: ledger.Escrowed},
-		{point: "delivered", sent: true, outcome: ledger.Done},
-		{point: "verifying", sent: true, outcome: ledger.Done},
-		{point: "verified", sent: true, outcome: ledger.Done},
+		{point: "delivered", sent: true, outcome: ledger.Escrowed},
+		{point: "verifying", sent: true, outcome: ledger.Escrowed},
+		{point: "verified", sent: true, outcome: ledger.Escrowed},
 	}, more, []boundary{
 		{point: "finished", sent: true, outcome: ledger.Done, over: true},
 		{point: "cleared", sent: true, outcome: ledger.Done, over: true},
@@ -99,6 +99,8 @@ func deliveryBoundaries() []boundary {
 		{point: "delivering", outcome: ledger.Unknown},
 		{point: "delivered", outcome: ledger.Done},
 		{point: "verifying", outcome: ledger.Done},
+		{point: "verified", outcome: ledger.Done},
+		{point: "resolved", outcome: ledger.Done},
 		{point: "finished", outcome: ledger.Done, over: true},
 		{point: "cleared", outcome: ledger.Done, over: true},
 	}
@@ -169,7 +171,7 @@ func crashes() map[string]crash {
 		"reset at LaunchDarkly, compromised":  {resetLaunchDarkly(true), mintingBoundaries()},
 		"reset at Mailtrap":                   {rotateMailtrap(false, false), mintingBoundaries()},
 		"twin at Mailtrap":                    {rotateMailtrap(true, false), mintingBoundaries()},
-		"twin at Mailtrap, compromised":       {rotateMailtrap(true, true), mintingBoundaries(boundary{point: "old_ended", sent: true, outcome: ledger.Done})},
+		"twin at Mailtrap, compromised":       {rotateMailtrap(true, true), mintingBoundaries(boundary{point: "old_ended", sent: true, outcome: ledger.Escrowed})},
 		"deliver":                             {deliverEscrowed(createLaunchDarkly), deliveryBoundaries()},
 		"deliver a compromised token's twin":  {deliverEscrowed(rotateMailtrap(true, true)), deliveryBoundaries()},
 		"update":                              {updateLaunchDarkly, singleBoundaries()},
@@ -844,14 +846,12 @@ func (c *cut) checkNamed() {
 	if c.op.ID == "" {
 		return
 	}
-	loose := c.change.ends && c.change.deliver == "" && c.op.Outcome == ledger.Done && !c.at.over // the old token may live
-	unsettled := loose || c.op.Outcome == ledger.Unknown || c.op.Outcome == ledger.Escrowed
+	unsettled := c.op.Outcome == ledger.Unknown || c.op.Outcome == ledger.Escrowed
 	named := cmp.Or(c.change.deliver, c.op.ID) // of a delivery, what waits for it is named
-	listed := fmt.Sprint(c.next.ask(c.t, "list_connections", nil).content(c.t)["connections"])
 	if c.change.deliver != "" && c.change.ends {
 		unsettled = true // for what is left to do after it
 	}
-	if strings.Contains(listed, named) != unsettled {
+	if strings.Contains(c.unsettled(), named) != unsettled {
 		c.t.Errorf("list_connections names operation %s: %v, want %v", named, !unsettled, unsettled)
 	}
 	shown := c.next.ask(c.t, "get_operation", map[string]any{"operation_id": c.op.ID}).content(c.t)
@@ -862,15 +862,13 @@ func (c *cut) checkNamed() {
 	switch {
 	case c.op.Outcome == ledger.Escrowed:
 		c.says(way, "deliver_secret")
-	case c.op.Outcome != ledger.Unknown && !loose:
-	case loose:
-		c.says(way, c.change.replace, "revoke_token")
+	case c.op.Outcome != ledger.Unknown:
 	case c.change.deliver != "":
 		c.says(way, c.change.deliver, "escrow")
 	case c.op.NewTokenID != "":
 		c.says(way, c.op.NewTokenID, "rotate")
 		if c.change.ends {
-			c.says(way, c.change.replace+" still works")
+			c.says(way, c.change.replace, "still works", "revoke_token")
 		}
 	case c.change.replace != "":
 		c.says(way, c.change.replace, "rotate")
@@ -910,7 +908,9 @@ func (c *cut) confirmAgain() {
 			c.t.Errorf("the second confirmation is not replayed: %+v", answer)
 		}
 	case c.at.outcome == "": // its process might live
-		c.says(answer.Content[0].Text, "in_progress")
+		c.says(answer.Content[0].Text, `"code":"in_progress"`)
+	case c.at.over: // and here come to its answer
+		c.says(answer.Content[0].Text, `"code":"in_progress"`, "get_operation "+c.op.ID)
 	default:
 		c.says(answer.Content[0].Text, `"code":"interrupted"`, string(c.at.outcome), c.op.ID)
 	}
@@ -943,11 +943,11 @@ func (c *cut) minted() {
 		if left := c.inEscrow(c.t); len(left) != 0 {
 			c.t.Errorf("still in escrow: %v", left)
 		}
-		c.endOld()
+		c.endOld(c.op.ID)
 	case c.op.Outcome == ledger.Done:
 		answer := c.next.ask(c.t, "deliver_secret", map[string]any{"operation_id": c.op.ID}).Result
 		c.says(answer.Content[0].Text, "already_delivered")
-		c.endOld()
+		c.endOld(c.op.ID)
 	case c.op.NewTokenID != "":
 		c.rotate(c.op.NewTokenID)
 	default:
@@ -991,19 +991,38 @@ func (c *cut) rotate(id string) {
 	c.inSink(tokenID(rotated))
 }
 
-// endOld ends the compromised token, if it lives.
-func (c *cut) endOld() {
+// endOld ends the compromised token, if it lives. Until then the operation that left it
+// behind is named.
+func (c *cut) endOld(operation string) {
 	c.t.Helper()
-	if _, alive := c.after[sandbox.Mailtrap+"/"+c.change.replace]; !c.change.ends || !alive {
+	if !c.change.ends {
 		return
 	}
-	c.next.do(c.t, "revoke_token", map[string]any{"connection": "mt", "token_id": c.change.replace})
+	if _, alive := c.after[sandbox.Mailtrap+"/"+c.change.replace]; alive {
+		c.says(c.unsettled(), operation)
+		shown := c.next.ask(c.t, "get_operation", map[string]any{"operation_id": operation}).content(c.t)
+		c.says(fmt.Sprint(shown["note"]), c.change.replace, "revoke_token")
+		c.next.do(c.t, "revoke_token", map[string]any{"connection": "mt", "token_id": c.change.replace})
+	}
 	if c.secretAt(sandbox.Mailtrap, c.change.replace) != "" {
 		c.t.Error("the compromised token still exists")
 	}
-	if listed := c.next.ask(c.t, "list_connections", nil).content(c.t); strings.Contains(fmt.Sprint(listed), "unsettled") {
-		c.t.Errorf("list_connections still names what was seen to: %v", listed["connections"])
+	if left := c.unsettled(); left != "" {
+		c.t.Errorf("list_connections still names what was seen to: %s", left)
 	}
+}
+
+// unsettled returns the operations that list_connections names.
+func (c *cut) unsettled() string {
+	c.t.Helper()
+	var named []string
+	for _, row := range c.next.ask(c.t, "list_connections", nil).content(c.t)["connections"].([]any) {
+		operations, _ := row.(map[string]any)["unsettled"].([]any)
+		for _, operation := range operations {
+			named = append(named, operation.(string))
+		}
+	}
+	return strings.Join(named, "\n")
 }
 
 // delivered is the way on after a delivery from escrow: the secret is delivered once.
@@ -1024,13 +1043,7 @@ func (c *cut) delivered() {
 	if secrets := delivered(c.t, c.secretsDir()); len(secrets) != 1 {
 		c.t.Errorf("%d secrets were delivered", len(secrets))
 	}
-	if c.change.ends {
-		listed := c.next.ask(c.t, "list_connections", nil).content(c.t)
-		c.says(fmt.Sprint(listed["connections"]), of.ID)
-		shown := c.next.ask(c.t, "get_operation", map[string]any{"operation_id": of.ID}).content(c.t)
-		c.says(fmt.Sprint(shown["note"]), c.change.replace, "revoke_token")
-		c.endOld()
-	}
+	c.endOld(of.ID)
 	// The record knows what the key holds: a rotation may replace it there.
 	rotated := c.next.do(c.t, "rotate_token", map[string]any{"connection": of.Connection, "token_id": of.NewTokenID, "deliver_to": of.Sink + "/" + of.Key})
 	c.inSink(tokenID(rotated))

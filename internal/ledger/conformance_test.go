@@ -38,7 +38,6 @@ func testLedger(t *testing.T, newPlace func(t *testing.T) place) {
 		"limits":                    testLimits,
 		"limits weigh":              testWeights,
 		"deliveries":                testDeliveries,
-		"deliveries from escrow":    testDeliveryFromEscrow,
 		"late deliveries":           testLateDelivery,
 		"cleaning":                  testCleaning,
 		"identities stay different": testIdentities,
@@ -647,37 +646,6 @@ func testDeliveries(t *testing.T, at place) {
 	cancel()
 	_, _, err = l.LastDelivery(ctx, "launchdarkly", "acme", "none")
 	wantErr(t, err, context.Canceled)
-	wantIntact(t, l)
-	must(t, l.Rebuild(t.Context()))
-	wantIntact(t, l)
-}
-
-// A delivery ends the operation whose secret it delivered, together with itself.
-func testDeliveryFromEscrow(t *testing.T, at place) {
-	c := newClock()
-	l := at(t, c.options())
-	for _, from := range []ledger.Outcome{ledger.Escrowed, ledger.Unknown, ledger.Done, ledger.Failed} {
-		of := ended(t, l, "t", from)
-		for _, how := range []ledger.Outcome{ledger.Failed, ledger.Unknown} {
-			finish(t, begin(t, l, intent("t", func(i *ledger.Intent) { i.Of = of })), how)
-			wantEqual(t, get(t, l, of).Outcome, from)
-		}
-		want := get(t, l, of)
-		c.add(time.Second)
-		s := begin(t, l, intent("t", func(i *ledger.Intent) { i.Of = of }))
-		r := ledger.Result{Outcome: ledger.Done, ErrorCode: "old_token_not_ended", Details: ledger.Details{Verified: "true", Note: "the old one works"}}
-		must(t, s.Finish(t.Context(), r))
-		if from == ledger.Escrowed || from == ledger.Unknown {
-			want.Outcome, want.ErrorCode, want.Verified, want.Note = ledger.Done, r.ErrorCode, r.Verified, r.Note
-			want.Resolved, want.ResolvedBy, want.OutcomeSeq = c.Now(), s.ID(), head(t, l).Seq
-		}
-		wantEqual(t, get(t, l, of), want)
-		wantEqual(t, s.Head(), head(t, l))
-		wantEqual(t, get(t, l, s.ID()).Outcome, ledger.Done)
-	}
-	unknown, err := ledger.NewID()
-	must(t, err)
-	finish(t, begin(t, l, intent("t", func(i *ledger.Intent) { i.Of = unknown })), ledger.Done)
 	wantIntact(t, l)
 	must(t, l.Rebuild(t.Context()))
 	wantIntact(t, l)

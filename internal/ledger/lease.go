@@ -51,11 +51,9 @@ func (s *Lease) Step(ctx context.Context, step string, d Details) error {
 	return s.record(ctx, kindStep, stepBody{step, d}, lateBody{Step: step, Result: Result{Details: d}})
 }
 
-// Finish records the outcome and gives the tokens back. A delivery that is done ends the operation
-// whose secret it delivered as well, in the same transaction: a crash between the two would let that
-// secret be delivered once more. [ErrLeaseLost]: the outcome is on record as a late report, and the
-// operation is still whoever claimed it has to end. Where it fails otherwise, the lease is kept: try
-// again, or give the operation up with Release.
+// Finish records the outcome and gives the tokens back. [ErrLeaseLost]: the outcome is on record as
+// a late report, and the operation is still whoever claimed it has to end. Where it fails otherwise,
+// the lease is kept: try again, or give the operation up with Release.
 func (s *Lease) Finish(ctx context.Context, r Result) error {
 	r, err := r.cleaned()
 	if err != nil {
@@ -97,9 +95,6 @@ func (s *Lease) record(ctx context.Context, kind string, body any, late lateBody
 			return err
 		}
 		if !op.IsOpen() {
-			if err := l.resolveDelivered(ctx, tx, &op, &head); err != nil {
-				return err
-			}
 			return release(ctx, tx, id)
 		}
 		if err := l.takeMade(ctx, tx, &op, before); err != nil {
@@ -123,22 +118,6 @@ func (s *Lease) record(ctx context.Context, kind string, body any, late lateBody
 		s.operation = op
 	}
 	return lost
-}
-
-// resolveDelivered ends the operation whose secret was delivered, where it still waits for that.
-func (l *Ledger) resolveDelivered(ctx context.Context, tx *sql.Tx, by *Operation, head *Head) error {
-	if by.Of == "" || by.Outcome != Done {
-		return nil
-	}
-	op, err := find(ctx, tx, by.Of)
-	if errors.Is(err, ErrNotFound) || err == nil && !op.resolvable() {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	r := Result{Outcome: Done, ErrorCode: by.ErrorCode, Details: Details{Verified: by.Verified, Note: by.Note}}
-	return l.advance(ctx, tx, &op, kindResolve, resolveBody{by.ID, r}, head)
 }
 
 // judge tells whether the lease still holds. One that has run out, and that nobody claimed, does.
