@@ -10,6 +10,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -108,6 +109,7 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 		if err != nil {
 			return nil, c.noLedger(err)
 		}
+		fault.Point("taken")
 	}
 	switch check.Verdict {
 	case ledger.Mismatch:
@@ -262,6 +264,7 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 	result, failed := json.Marshal(r)
 	if err = errors.Join(err, failed); err == nil {
 		err = c.Ledger.RecordPreview(ctx, preview, result)
+		fault.Point("recorded")
 	}
 	if err != nil {
 		c.Log.Error("result of a confirmed call not kept", "preview", preview, "error", err)

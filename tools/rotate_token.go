@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -275,6 +276,7 @@ func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mi
 	defer cancel()
 	ctx, trace := providers.WithTrace(ctx)
 	_, err := m.connection.Provider.(providers.Revoker).Revoke(ctx, *old)
+	fault.Point("old_ended")
 	m.connection.Note(err, c.Now())
 	isUnknown := ended(err, trace).Outcome == ledger.Unknown
 	switch {
