@@ -477,6 +477,9 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for name, c := range recordedChanges() {
 		for how, spoil := range brokenRecords() {
+			if name != "revoke at LaunchDarkly" && how != "a directory is in its place" {
+				continue // each change once, and one change in each way
+			}
 			t.Run(name+"/"+how, func(t *testing.T) {
 				t.Parallel()
 				h := start(t, setup{connections: pairs()})
