@@ -21,6 +21,10 @@ type Filter struct {
 	Unused          Bound     // last use at or before At, or never used and created at or before it
 	Expires         Bound     // end of life after Now and at or before At
 	Now             time.Time // the moment the filter was made
+	// VendorSearch lets the vendor's own search choose what is read: quick where an
+	// account is large, but a token may be missed, and the listing says so with the
+	// limit of that name. Without it everything is read and filtered here.
+	VendorSearch bool
 }
 
 // Bound limits a date: by a moment, or to dates that are "never".

@@ -31,3 +31,13 @@ func LostOf(err error) *Lost {
 	}
 	return nil
 }
+
+// WithLost puts what was found out into the first Error in err's chain, and its
+// next step into Next. It returns err.
+func WithLost(err error, lost Lost) error {
+	var e *Error
+	if errors.As(err, &e) {
+		e.Lost, e.Next = &lost, lost.Next
+	}
+	return err
+}

@@ -79,8 +79,9 @@ const (
 	MovedWhileReading Limit = "moved_while_reading"
 	// CredentialNotAdmin: the credential may not see all members' tokens.
 	CredentialNotAdmin Limit = "credential_not_admin"
-	// VendorSearch: the vendor's own search chose what was read. How it matches is not
-	// documented, and it may not know what the vendor hides: a token may be missing.
+	// VendorSearch: the vendor's own search chose what was read, as the filter allowed.
+	// How it matches is not documented, and it may not know what the vendor hides, such
+	// as an e-mail address: a token may be missing.
 	VendorSearch Limit = "vendor_search"
 	// OwnCredentialUnknown: which token is the connection's own credential could not be told.
 	OwnCredentialUnknown Limit = "own_credential_unknown"
@@ -90,7 +91,7 @@ const (
 // shown. The others are the known edge of what a vendor's API covers.
 func (l Limit) Incomplete() bool {
 	switch l {
-	case ServiceAccountsMissing, MovedWhileReading, CredentialNotAdmin:
+	case ServiceAccountsMissing, MovedWhileReading, CredentialNotAdmin, VendorSearch:
 		return true
 	default:
 		return false
@@ -101,8 +102,9 @@ func (l Limit) Incomplete() bool {
 type Lister interface {
 	// List yields pages until the end, an error (then last), or the caller's break.
 	// It fetches no page ahead before the first was taken. It yields a superset of
-	// what filter selects: what the vendor surely filters is pushed down. from is
-	// empty or the At of a page of a listing with the same filter.
+	// what filter selects: what the vendor surely filters is pushed down, and what it
+	// may get wrong where the filter allows VendorSearch, with the limit of that name.
+	// from is empty or the At of a page of a listing with the same filter.
 	List(ctx context.Context, filter Filter, from string) iter.Seq2[Page, error]
 }
 

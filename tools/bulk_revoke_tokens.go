@@ -23,11 +23,11 @@ type bulkRevokeTokensIn struct {
 	CreatedBefore       string      `json:"created_before,omitempty" jsonschema_description:"filter"`
 	UnusedFor           string      `json:"unused_for,omitempty" jsonschema_description:"filter"`
 	ExpiresWithin       string      `json:"expires_within,omitempty" jsonschema_description:"filter"`
-	AllOfServiceAccount bool        `json:"all_of_service_account,omitempty" jsonschema_description:"with one id in service_accounts: ends all its tokens at once"`
-	Everything          bool        `json:"everything,omitempty" jsonschema_description:"Atlassian: the whole organization; a human must agree"`
+	AllOfServiceAccount bool        `json:"all_of_service_account,omitempty" when:"at_once" jsonschema_description:"with one id in service_accounts: ends all its tokens at once"`
+	Everything          bool        `json:"everything,omitempty" when:"at_once" jsonschema_description:"Atlassian: the whole organization; a human must agree"`
 	Exclude             []string    `json:"exclude,omitempty" jsonschema:"maxItems=100" jsonschema_description:"ids to spare"`
 	Reason              string      `json:"reason" jsonschema_description:"why, for the record"`
-	AllowInUse          bool        `json:"allow_in_use,omitempty" jsonschema_description:"where policy asks for it"`
+	AllowInUse          bool        `json:"allow_in_use,omitempty" when:"in_use" jsonschema_description:"end those in use too"`
 	Confirm             confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
@@ -42,6 +42,7 @@ func (in bulkRevokeTokensIn) filters() filterArguments {
 // bulkRevokeTokensOut is the result of bulk_revoke_tokens.
 type bulkRevokeTokensOut struct {
 	preview
+	Targets *targets       `json:"targets,omitempty"`
 	Counts  map[string]int `json:"counts,omitempty" jsonschema_description:"targets by result"`
 	Results []bulkResult   `json:"results,omitempty" jsonschema_description:"all but plain revoked ones"`
 	Revoked []string       `json:"revoked,omitempty" jsonschema_description:"ids"`
@@ -62,8 +63,8 @@ func bulkRevokeTokens() Tool {
 	return defineAny[bulkRevokeTokensIn, bulkRevokeTokensOut](Tool{
 		Name:  "bulk_revoke_tokens",
 		Title: "Revoke many API tokens",
-		Description: "Ends up to 100 API tokens of one connection for good, chosen by token_ids or by filters. The first call only previews " +
-			"the exact targets and returns a confirm code; the same call with that code acts.",
+		Description: "Ends up to 100 API tokens of one connection for good, chosen by token_ids or by filters. It previews " +
+			"the exact targets first, and acts on the confirm code of that preview.",
 		Class:      policy.Bulk,
 		Needs:      "as revoke_token; Atlassian, a whole service account: `delete:service-accounts-tokens:admin`, everything: `delete:tokens:admin`",
 		Capability: "bulk_revoke",
@@ -89,7 +90,7 @@ func handleBulkRevokeTokens(ctx context.Context, c *Call, in bulkRevokeTokensIn)
 		reason:       in.Reason,
 		plan:         b.plan,
 		propose:      b.propose,
-		wrap:         func(p preview) bulkRevokeTokensOut { return bulkRevokeTokensOut{preview: p} },
+		wrap:         func(p preview, t *targets) bulkRevokeTokensOut { return bulkRevokeTokensOut{preview: p, Targets: t} },
 		beforeAsking: b.beforeAsking(),
 		act:          b.act,
 	}.run(ctx, c)

@@ -303,7 +303,7 @@ func TestRevocationOutcomes(t *testing.T) {
 			t.Errorf("the token lives: %v, want %v", h.lives(id), c.lives)
 		}
 		outcome := map[string]ledger.Outcome{"revoked": ledger.Done, "outcome_unknown": ledger.Unknown, "bad_vendor_answer": ledger.Unknown, "forbidden": ledger.Failed}[c.outcome]
-		if op := h.operations(ledger.Query{})[0]; op.Outcome != outcome || (op.Note != "") != (outcome == ledger.Done && c.fault.Kind == sandbox.FaultLostAnswer && c.fault.Times == 0) {
+		if op := h.onRecord(ledger.Query{})[0]; op.Outcome != outcome || (op.Note != "") != (outcome == ledger.Done && c.fault.Kind == sandbox.FaultLostAnswer && c.fault.Times == 0) {
 			t.Errorf("on record: %+v", op)
 		}
 	})

@@ -19,13 +19,12 @@ import (
 // would do and gives the code to do it. Every changing tool's result embeds it.
 type preview struct {
 	Status        string   `json:"status"`
-	Replayed      bool     `json:"replayed,omitempty" jsonschema_description:"recorded result of an earlier call"`
+	Replayed      bool     `json:"replayed,omitempty"`
 	OperationID   string   `json:"operation_id,omitempty"`
 	PreviewID     string   `json:"preview_id,omitempty"`
-	Targets       *targets `json:"targets,omitempty"`
 	Effects       []string `json:"effects,omitempty"`
 	Warnings      []string `json:"warnings,omitempty"`
-	Confirm       string   `json:"confirm,omitempty" jsonschema_description:"code for the same call"`
+	Confirm       string   `json:"confirm,omitempty"`
 	ConfirmBefore string   `json:"confirm_before,omitempty"`
 	Next          string   `json:"next,omitempty"`
 }
@@ -74,8 +73,8 @@ type flow[Plan, Out any] struct {
 	plan func(ctx context.Context, shown *Plan) (Plan, error)
 	// propose shows a plan.
 	propose func(Plan) proposal
-	// wrap makes the tool's result of a preview.
-	wrap func(preview) Out
+	// wrap makes the tool's result of a preview. A creation has no targets.
+	wrap func(preview, *targets) Out
 	// beforeAsking refuses what would be refused after a person agreed; nil: nothing.
 	beforeAsking func(ctx context.Context, shown *Plan) error
 	// act carries the fresh plan out and puts it on record as the intent says.
@@ -166,7 +165,7 @@ func (c *Call) running(ctx context.Context, p ledger.Preview) error {
 		if c.Now().Sub(p.Taken) < callTime { // until then it may still be sent
 			return inProgress
 		}
-		return &Problem{Code: "interrupted", Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+		return &Problem{Code: codeInterrupted, Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
 	}
 	op := page.Operations[0]
 	// Between the outcome and the result stands a last look at the vendor.
@@ -175,7 +174,7 @@ func (c *Call) running(ctx context.Context, p ledger.Preview) error {
 		return inProgress
 	}
 	return &Problem{
-		Code: "interrupted", Message: "the change was cut off; it ended as " + string(op.Outcome),
+		Code: codeInterrupted, Message: "the change was cut off; it ended as " + string(op.Outcome),
 		Next: "call get_operation " + op.ID,
 	}
 }
@@ -197,10 +196,11 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 		Status: statusConfirmationRequired, Effects: p.effects, Warnings: p.warnings,
 		Next: "nothing was changed yet. To do exactly this, call again with the same arguments and this confirm code",
 	}
+	var table *targets
 	if len(p.shown) > 0 {
-		shown.Targets = targetsOf(p.shown)
+		table = targetsOf(p.shown)
 	}
-	stored, err := json.Marshal(stored[Plan]{Plan: plan, Shown: f.shown(c, p, shown.Targets)})
+	stored, err := json.Marshal(stored[Plan]{Plan: plan, Shown: f.shown(c, p, table)})
 	if err != nil {
 		return nil, fmt.Errorf("plan as JSON: %w", err)
 	}
@@ -221,7 +221,7 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 			"`; then call again with the same arguments and this confirm code"
 	}
 	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
-	return f.wrap(shown), nil
+	return f.wrap(shown, table), nil
 }
 
 func countAltered(tokens []providers.Token) int {

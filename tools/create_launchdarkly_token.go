@@ -19,7 +19,7 @@ type createLaunchDarklyTokenIn struct {
 	InlineRole        jsonText    `json:"inline_role,omitempty" jsonschema_description:"policy statements as JSON: [{\"effect\":\"allow\",\"resources\":[\"proj/*\"],\"actions\":[\"*\"]}]"`
 	ServiceToken      bool        `json:"service_token,omitempty" jsonschema_description:"true: outlives its maker; fixed"`
 	DefaultAPIVersion int         `json:"default_api_version,omitempty" jsonschema_description:"e.g. 20240415; fixed"`
-	DeliverTo         string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY for the secret; default: the connection's sink"`
+	DeliverTo         string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY; default: the connection's sink"`
 	Confirm           confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview, where one is needed"`
 }
 

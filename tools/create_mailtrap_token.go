@@ -16,7 +16,7 @@ type createMailtrapTokenIn struct {
 	Name        string               `json:"name" jsonschema_description:"display name"`
 	Permissions []permissionArgument `json:"permissions,omitempty" jsonschema:"maxItems=50" jsonschema_description:"left out: the answer lists the resources"`
 	Expires     string               `json:"expires,omitempty" jsonschema_description:"date, age from now (90d), or never"`
-	DeliverTo   string               `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY for the secret; default: the connection's sink"`
+	DeliverTo   string               `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY; default: the connection's sink"`
 	Confirm     confirmCode          `json:"confirm,omitempty" jsonschema_description:"code from the preview, where one is needed"`
 }
 

@@ -13,7 +13,7 @@ type coverage struct {
 	Connection    string         `json:"connection"`
 	Complete      bool           `json:"complete"`
 	Read          int            `json:"read"`
-	Undecided     int            `json:"undecided,omitempty" jsonschema_description:"tokens left out: a fact the filter needs is unknown"`
+	Undecided     int            `json:"undecided,omitempty" jsonschema_description:"left out: a needed fact is unknown"`
 	Limits        []string       `json:"limits,omitempty"`
 	SameAccountAs string         `json:"same_account_as,omitempty"`
 	Error         *coverageError `json:"error,omitempty"`

@@ -22,10 +22,10 @@ type getOperationIn struct {
 // getOperationOut is the result of get_operation.
 type getOperationOut struct {
 	operationRow
-	NewTokenName string     `json:"new_token_name,omitempty" jsonschema_description:"as asked for"`
+	NewTokenName string     `json:"new_token_name,omitempty"`
 	OldTokenID   string     `json:"old_token_id,omitempty"`
 	OldEnds      string     `json:"old_secret_ends,omitempty"`
-	Step         string     `json:"step,omitempty" jsonschema_description:"the last one on record"`
+	Step         string     `json:"step,omitempty"`
 	Ended        string     `json:"ended,omitempty"`
 	DeliverTo    string     `json:"deliver_to,omitempty"`
 	Verified     string     `json:"verified,omitempty"`
@@ -33,7 +33,7 @@ type getOperationOut struct {
 	Reason       string     `json:"reason,omitempty"`
 	PreviewID    string     `json:"preview_id,omitempty"`
 	ApprovedBy   string     `json:"approved_by,omitempty"`
-	ResolvedBy   string     `json:"resolved_by,omitempty" jsonschema_description:"the operation that did"`
+	ResolvedBy   string     `json:"resolved_by,omitempty"`
 	RequestID    string     `json:"vendor_request_id,omitempty"`
 	Note         string     `json:"note,omitempty"`
 	Parts        [][]string `json:"parts,omitempty" jsonschema_description:"of a bulk: token id, outcome, error code; all but plain done ones"`
@@ -71,7 +71,7 @@ func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOpe
 		Next: nextOf(&op),
 	}
 	if op.Sink != "" {
-		out.DeliverTo = op.Sink + "/" + op.Key
+		out.DeliverTo = c.whereTo(ctx, &op)
 	}
 	room, err := roomBeside(out)
 	if err == nil && op.Group {
@@ -87,6 +87,17 @@ func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOpe
 func roomBeside(out getOperationOut) (int, error) {
 	text, err := compact(out)
 	return shownOperation - tokensOf(text), err
+}
+
+// whereTo returns where the secret went or is to go, as SINK/KEY: a delivery from escrow
+// may have chosen another place.
+func (c *Call) whereTo(ctx context.Context, op *ledger.Operation) string {
+	if op.ResolvedBy != "" {
+		if by, err := c.Ledger.Get(ctx, op.ResolvedBy); err == nil && by.Of == op.ID {
+			op = &by
+		}
+	}
+	return op.Sink + "/" + op.Key
 }
 
 // operation returns an operation that the caller may see.

@@ -11,7 +11,7 @@ import (
 type getTokenIn struct {
 	Connection string `json:"connection" jsonschema:"enum=@connections" jsonschema_description:"connection name"`
 	TokenID    string `json:"token_id" jsonschema_description:"id from list_tokens"`
-	Owner      string `json:"owner,omitempty" jsonschema_description:"account id or e-mail; finds Atlassian tokens faster"`
+	Owner      string `json:"owner,omitempty" when:"located" jsonschema_description:"account id or e-mail; finds Atlassian tokens faster"`
 }
 
 // getTokenOut is the result of get_token.

@@ -2,10 +2,12 @@ package tools
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 )
 
@@ -27,6 +29,7 @@ type connectionRow struct {
 	Protects     bool     `json:"protects,omitempty" jsonschema_description:"some tokens may not be changed"`
 	Health       string   `json:"health" jsonschema_description:"unchecked, ok or an error code"`
 	Seen         string   `json:"seen,omitempty"`
+	Unsettled    []string `json:"unsettled,omitempty" jsonschema_description:"operations to look into"`
 }
 
 type callerRow struct {
@@ -46,17 +49,18 @@ func listConnections() Tool {
 	}, handleListConnections)
 }
 
-func handleListConnections(_ context.Context, c *Call, _ listConnectionsIn) (listConnectionsOut, error) {
+func handleListConnections(ctx context.Context, c *Call, _ listConnectionsIn) (listConnectionsOut, error) {
 	out := listConnectionsOut{
 		Connections: []connectionRow{},
 		Sinks:       slices.Sorted(maps.Keys(c.Sinks)),
 		Caller:      callerRow{Name: c.Principal.Name, Allowed: c.allowed(), ReadOnly: c.ReadOnly},
 		Setup:       c.Setup,
 	}
+	unsettled := c.unsettledRows(ctx)
 	for _, connection := range c.Connections {
 		row := connectionRow{
 			Name: connection.Name, Provider: connection.Provider.Name(), Capabilities: c.capabilities(connection),
-			Sink: connection.Sink, Protects: connection.Policy.ProtectsAny(), Health: "unchecked",
+			Sink: connection.Sink, Protects: connection.Policy.ProtectsAny(), Health: "unchecked", Unsettled: unsettled[connection.Name],
 		}
 		if health := connection.Health(); !health.Seen.IsZero() {
 			row.Seen = health.Seen.UTC().Format(time.RFC3339)
@@ -68,6 +72,39 @@ func handleListConnections(_ context.Context, c *Call, _ listConnectionsIn) (lis
 		out.Connections = append(out.Connections, row)
 	}
 	return out, nil
+}
+
+// maxUnsettled is how many operations of a connection are named.
+const maxUnsettled = 5
+
+// unsettledRows names, by connection, the operations that the caller should see to: a
+// secret in escrow, an outcome that nobody knows, a change that was cut off.
+func (c *Call) unsettledRows(ctx context.Context) map[string][]string {
+	if !c.HasLedger() {
+		return nil
+	}
+	c.Settle(ctx)
+	q := ledger.Query{}
+	if !c.Principal.IsAdmin {
+		q.Principal = c.Principal.Name
+	}
+	operations, err := c.unsettled(ctx, q)
+	if err != nil {
+		c.Log.Error("the ledger cannot be read", "error", err)
+		return nil
+	}
+	rows := map[string][]string{}
+	for i := range operations {
+		op := &operations[i]
+		row := fmt.Sprintf("%s %s: %s", op.ID, op.Outcome, op.Tool)
+		switch n := len(rows[op.Connection]); {
+		case n < maxUnsettled:
+			rows[op.Connection] = append(rows[op.Connection], row)
+		case n == maxUnsettled:
+			rows[op.Connection] = append(rows[op.Connection], "more: see list_operations with outcome escrowed or unknown")
+		}
+	}
+	return rows
 }
 
 // allowed returns the classes that the caller may use on some connection.

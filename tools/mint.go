@@ -61,7 +61,7 @@ func (c *Call) mint(ctx context.Context, m mint) (any, error) {
 		propose: func(mintPlan) proposal {
 			return proposal{effects: m.effects, warnings: m.warnings, risk: policy.RiskSingle, phrase: "CREATE 1"}
 		},
-		wrap: func(p preview) createTokenOut { return createTokenOut{preview: p} },
+		wrap: func(p preview, _ *targets) createTokenOut { return createTokenOut{preview: p} },
 		act: func(ctx context.Context, i ledger.Intent, p mintPlan) (createTokenOut, error) {
 			return c.create(ctx, m, i, p.Now)
 		},

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,14 +133,20 @@ func (o *operation) log(message string, more ...any) {
 }
 
 // step records that a step was reached. The change goes on where that fails: what
-// was sent must be delivered, and the failure is in the log.
-func (o *operation) step(ctx context.Context, step string, d ledger.Details) {
+// was sent must be delivered. It returns a warning for the caller then.
+func (o *operation) step(ctx context.Context, step string, d ledger.Details) (warning string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
-	if err := o.lease.Step(ctx, step, d); err != nil {
-		o.call.Log.Error("step not on record", "operation", o.id, "step", step, "error", err)
-	}
+	err := o.lease.Step(ctx, step, d)
 	fault.Point(step)
+	if err == nil {
+		return ""
+	}
+	o.call.Log.Error("step not on record", "operation", o.id, "step", step, "error", err)
+	if errors.Is(err, ledger.ErrLeaseLost) { // it is, as a late one
+		return ""
+	}
+	return "not every step of operation " + o.id + " could be put on record: the operator's log tells why"
 }
 
 // finish records the outcome. It returns a warning for the caller where that fails.
@@ -148,7 +155,10 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	defer cancel()
 	o.call.open = slices.DeleteFunc(o.call.open, func(other *operation) bool { return other == o })
 	err := o.lease.Finish(ctx, r)
-	if errors.Is(err, ledger.ErrLeaseLost) { // another process took this one for dead, and did not know the outcome
+	if errors.Is(err, ledger.ErrLeaseLost) {
+		// Another process took this one for dead, and ended the operation with less than
+		// what is known here.
+		r.Note = cmp.Or(r.Note, "ended by the process that began it, which another one had taken for dead")
 		err = o.call.Ledger.Resolve(ctx, o.id, "", r)
 	}
 	fault.Point("finished")
@@ -185,8 +195,12 @@ func ended(err error, trace *providers.Trace) ledger.Result {
 	}
 	r := ledger.Result{Outcome: ledger.Failed, ErrorCode: string(problemCode(err)), Details: ledger.Details{VendorRequestID: trace.RequestID}}
 	switch providers.CodeOf(err) {
-	case providers.CodeOutcomeUnknown, providers.CodeBadAnswer, providers.CodeVendorProtocol, "":
+	case providers.CodeOutcomeUnknown:
 		r.Outcome = ledger.Unknown
+	case providers.CodeBadAnswer, providers.CodeVendorProtocol, "":
+		if trace.SentChange() { // else what was read before failed
+			r.Outcome = ledger.Unknown
+		}
 	}
 	return r
 }

@@ -51,8 +51,8 @@ func (c change) ready(h *harness, a args) args {
 	return with(a, args{"confirm": h.preview(c.tool, a)})
 }
 
-// operations are all that are on record, oldest first.
-func (h *harness) operations(q ledger.Query) []ledger.Operation {
+// onRecord returns what is on record, oldest first.
+func (h *harness) onRecord(q ledger.Query) []ledger.Operation {
 	h.t.Helper()
 	q.Limit = ledger.MaxPage
 	page, err := h.env.Ledger.List(h.t.Context(), q)
@@ -109,7 +109,7 @@ func TestDoneIsOnRecord(t *testing.T) {
 		confirmed := c.ready(h, a)
 		acted := h.call(c.tool, confirmed).ok()
 		var ops []ledger.Operation
-		for _, op := range h.operations(ledger.Query{}) {
+		for _, op := range h.onRecord(ledger.Query{}) {
 			if op.Outcome != ledger.Done || op.ErrorCode != "" || op.Ended.IsZero() || op.Started.Before(began) || op.Process == "" {
 				t.Errorf("operation %+v, want one that is done", op)
 			}
@@ -120,7 +120,7 @@ func TestDoneIsOnRecord(t *testing.T) {
 		if len(ops) == 0 {
 			t.Fatal("nothing is on record")
 		}
-		if id := h.operations(ledger.Query{TopLevel: true})[0].ID; id != acted.str("operation_id") {
+		if id := h.onRecord(ledger.Query{TopLevel: true})[0].ID; id != acted.str("operation_id") {
 			t.Errorf("the result names operation %q, want %s", acted.str("operation_id"), id)
 		}
 		for _, op := range ops {
@@ -177,7 +177,7 @@ func TestTargetsOnRecord(t *testing.T) {
 	account, ids := h.serviceAccount("x", "y", "z")
 	h.confirm(bulkTool, args{"connection": atlassianName, "service_accounts": account, "all_of_service_account": true, "reason": "x"})
 	var got [][]ledger.Target
-	for _, op := range h.operations(ledger.Query{}) {
+	for _, op := range h.onRecord(ledger.Query{}) {
 		slices.SortFunc(op.Targets, func(a, b ledger.Target) int { return strings.Compare(a.Name, b.Name) })
 		got = append(got, op.Targets)
 	}
@@ -214,7 +214,7 @@ func TestRequestIDsOnRecord(t *testing.T) {
 	h.fault(sandbox.Fault{Method: "DELETE", Kind: sandbox.FaultStatus, Status: 403})
 	h.confirm(revoke, args{"connection": mailtrapName, "token_id": id()}).fails("forbidden")
 	var got []string
-	for _, op := range h.operations(ledger.Query{}) {
+	for _, op := range h.onRecord(ledger.Query{}) {
 		if !op.Group {
 			got = append(got, op.VendorRequestID)
 		}
@@ -242,7 +242,7 @@ func TestFailedIsOnRecord(t *testing.T) {
 		if !acted.isError && acted.str("status") != "partial" {
 			t.Fatalf("the change answered %s", acted.text)
 		}
-		ops := h.operations(ledger.Query{})
+		ops := h.onRecord(ledger.Query{})
 		for _, op := range ops {
 			code := "forbidden"
 			if op.Group {
@@ -282,7 +282,7 @@ func TestAlreadyGoneIsOnRecord(t *testing.T) {
 			h.remove(id)
 			acted := h.call(c.tool, confirmed).ok()
 			var gone []ledger.Operation
-			for _, op := range h.operations(ledger.Query{}) {
+			for _, op := range h.onRecord(ledger.Query{}) {
 				if op.Outcome == ledger.AlreadyGone {
 					gone = append(gone, op)
 				}
@@ -290,7 +290,7 @@ func TestAlreadyGoneIsOnRecord(t *testing.T) {
 			if len(gone) != 1 || gone[0].Targets[0].ID != id || gone[0].Preview == "" || gone[0].Reason != fmt.Sprint(either(a["reason"], "")) {
 				t.Fatalf("gone on record: %+v, want token %s", gone, id)
 			}
-			if top := h.operations(ledger.Query{TopLevel: true})[0]; acted.str("operation_id") != top.ID || (top.ID == gone[0].ID) == top.Group {
+			if top := h.onRecord(ledger.Query{TopLevel: true})[0]; acted.str("operation_id") != top.ID || (top.ID == gone[0].ID) == top.Group {
 				t.Errorf("the result names operation %q, on record is %+v", acted.str("operation_id"), top)
 			}
 			h.wantVerified()
@@ -321,7 +321,7 @@ func TestRefusedIsOnRecord(t *testing.T) {
 		confirmed := c.ready(h, a)
 		rename(h, connection, id, "production")
 		h.untouched(func() { h.call(c.tool, confirmed).fails("targets_changed") })
-		ops := h.operations(ledger.Query{})
+		ops := h.onRecord(ledger.Query{})
 		if len(ops) != 1 || ops[0].Outcome != ledger.Refused || ops[0].ErrorCode != "targets_changed" || ops[0].Preview == "" || ops[0].Ended.IsZero() {
 			t.Fatalf("on record: %+v", ops)
 		}
@@ -365,7 +365,7 @@ func TestUnknownIsOnRecord(t *testing.T) {
 		a := c.args(h)
 		confirmed := c.ready(h, a)
 		acted := h.call(c.tool, confirmed)
-		ops := h.operations(ledger.Query{})
+		ops := h.onRecord(ledger.Query{})
 		lost := 0
 		for _, op := range ops {
 			if op.Outcome == ledger.Unknown {
@@ -375,7 +375,7 @@ func TestUnknownIsOnRecord(t *testing.T) {
 				t.Errorf("operation %+v has no outcome", op)
 			}
 		}
-		if top := h.operations(ledger.Query{TopLevel: true}); len(top) != 1 || top[0].Outcome != ledger.Unknown || lost == 0 || !strings.Contains(acted.text, top[0].ID) {
+		if top := h.onRecord(ledger.Query{TopLevel: true}); len(top) != 1 || top[0].Outcome != ledger.Unknown || lost == 0 || !strings.Contains(acted.text, top[0].ID) {
 			t.Errorf("on record: %+v; the answer is %s", ops, acted.text)
 		}
 		box.box.ClearFaults()
@@ -537,7 +537,7 @@ func TestRecordThatBreaksDuringABulk(t *testing.T) {
 	again := box.restart(setup{})
 	again.call("list_operations", nil).ok()
 	got := map[string]string{}
-	for _, op := range again.operations(ledger.Query{}) {
+	for _, op := range again.onRecord(ledger.Query{}) {
 		if !op.Group {
 			got[op.Targets[0].ID] = string(op.Outcome)
 		}
@@ -583,7 +583,7 @@ func TestOneOpenChangePerToken(t *testing.T) {
 						r.fails("change_in_progress").says("nothing was sent", id, "get_operation")
 					}
 				})
-				refused := other.operations(ledger.Query{Outcome: ledger.Refused})
+				refused := other.onRecord(ledger.Query{Outcome: ledger.Refused})
 				if len(refused) != 1 || refused[0].Tool != second || refused[0].ErrorCode != "change_in_progress" || refused[0].Targets[0].ID != id {
 					t.Errorf("refused on record: %+v", refused)
 				}
@@ -682,7 +682,7 @@ func TestHeadsInTheLog(t *testing.T) {
 		}
 		told[operation] = head
 	}
-	for _, op := range h.operations(ledger.Query{}) {
+	for _, op := range h.onRecord(ledger.Query{}) {
 		history, err := h.env.Ledger.History(t.Context(), op.ID)
 		if must(t, 0, err); told[op.ID] != history[len(history)-1].Hash {
 			t.Errorf("the log's last head of operation %s, %s %s, is %q, want that of its last entry", op.ID, op.Tool, op.Outcome, told[op.ID])
@@ -708,7 +708,7 @@ func TestBulkOfAHundredOnRecord(t *testing.T) {
 		t.Errorf("the whole on record: %+v", top)
 	}
 	outcomes := map[string]string{}
-	parts := h.operations(ledger.Query{Parent: top.ID})
+	parts := h.onRecord(ledger.Query{Parent: top.ID})
 	for _, op := range parts {
 		outcomes[op.Targets[0].ID] = string(op.Outcome)
 		if op.Parent != top.ID || op.Preview != top.Preview || op.Reason != top.Reason || op.Group || len(op.Targets) != 1 {
@@ -724,7 +724,7 @@ func TestBulkOfAHundredOnRecord(t *testing.T) {
 			t.Errorf("token %s is on record as %q, want %q", id, outcomes[id], want)
 		}
 	}
-	if len(parts) != 100 || len(h.operations(ledger.Query{})) != 101 {
+	if len(parts) != 100 || len(h.onRecord(ledger.Query{})) != 101 {
 		t.Errorf("%d parts", len(parts))
 	}
 	told := h.call("get_operation", args{"operation_id": top.ID}).ok()

@@ -16,29 +16,29 @@ import (
 type revokeTokenIn struct {
 	Connection string      `json:"connection" jsonschema:"enum=@connections" jsonschema_description:"connection name"`
 	TokenID    string      `json:"token_id" jsonschema_description:"id from list_tokens"`
-	Owner      string      `json:"owner,omitempty" jsonschema_description:"account id or e-mail; finds Atlassian tokens faster"`
+	Owner      string      `json:"owner,omitempty" when:"located" jsonschema_description:"account id or e-mail; finds Atlassian tokens faster"`
 	Reason     string      `json:"reason,omitempty" jsonschema_description:"why, for the record"`
-	AllowInUse bool        `json:"allow_in_use,omitempty" jsonschema_description:"where policy asks for it"`
+	AllowInUse bool        `json:"allow_in_use,omitempty" when:"in_use" jsonschema_description:"end it although it is in use"`
 	Confirm    confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
 // revokeTokenOut is the result of revoke_token.
 type revokeTokenOut struct {
 	preview
+	Targets *targets `json:"targets,omitempty"`
 	TokenID string   `json:"token_id,omitempty"`
-	Steps   []string `json:"steps,omitempty" jsonschema_description:"what a person must do"`
+	Steps   []string `json:"steps,omitempty"`
 }
 
 func revokeToken() Tool {
 	return defineAny[revokeTokenIn, revokeTokenOut](Tool{
-		Name:  "revoke_token",
-		Title: "Revoke an API token",
-		Description: "Ends one API token for good; there is no undo. The first call only previews and returns a confirm code; " +
-			"the same call with that code acts.",
-		Class:      policy.Revoke,
-		Needs:      "Atlassian: a key **without** scopes; LaunchDarkly: Admin or the token actions; Mailtrap: account admin",
-		Capability: "revoke",
-		Serves:     servesAs[providers.Revoker],
+		Name:        "revoke_token",
+		Title:       "Revoke an API token",
+		Description: "Ends one API token for good; there is no undo. It previews first, and acts on the confirm code of that preview.",
+		Class:       policy.Revoke,
+		Needs:       "Atlassian: a key **without** scopes; LaunchDarkly: Admin or the token actions; Mailtrap: account admin",
+		Capability:  "revoke",
+		Serves:      servesAs[providers.Revoker],
 	}, handleRevokeToken)
 }
 
@@ -74,7 +74,7 @@ func handleRevokeToken(ctx context.Context, c *Call, in revokeTokenIn) (any, err
 				risk:     policy.RiskSingle, ends: true, phrase: "REVOKE 1",
 			}
 		},
-		wrap: func(p preview) revokeTokenOut { return revokeTokenOut{preview: p} },
+		wrap: func(p preview, t *targets) revokeTokenOut { return revokeTokenOut{preview: p, Targets: t} },
 		act: func(ctx context.Context, i ledger.Intent, p revokePlan) (revokeTokenOut, error) {
 			return c.revoke(ctx, connection, i, p)
 		},

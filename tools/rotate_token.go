@@ -16,19 +16,20 @@ type rotateTokenIn struct {
 	TokenID     string      `json:"token_id" jsonschema_description:"id from list_tokens"`
 	Overlap     string      `json:"overlap,omitempty" jsonschema_description:"LaunchDarkly: how long the old secret still works, default 24h"`
 	Compromised bool        `json:"compromised,omitempty" jsonschema_description:"true: the old secret dies now"`
-	DeliverTo   string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY for the secret; default: the connection's sink"`
-	AllowInUse  bool        `json:"allow_in_use,omitempty" jsonschema_description:"with compromised, where policy asks for it"`
+	DeliverTo   string      `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY; default: the connection's sink"`
+	AllowInUse  bool        `json:"allow_in_use,omitempty" when:"in_use" jsonschema_description:"with compromised: although it is in use"`
 	Confirm     confirmCode `json:"confirm,omitempty" jsonschema_description:"code from the preview"`
 }
 
 // rotateTokenOut is the result of rotate_token.
 type rotateTokenOut struct {
 	preview
-	Token      *mintedRow `json:"token,omitempty" jsonschema_description:"the token with the new secret"`
-	OldTokenID string     `json:"old_token_id,omitempty" jsonschema_description:"where the new token has another id"`
+	Targets    *targets   `json:"targets,omitempty"`
+	Token      *mintedRow `json:"token,omitempty"`
+	OldTokenID string     `json:"old_token_id,omitempty"`
 	OldEnds    string     `json:"old_secret_ends,omitempty"`
 	Secret     *secretRow `json:"secret,omitempty"`
-	Steps      []string   `json:"steps,omitempty" jsonschema_description:"what a person must do"`
+	Steps      []string   `json:"steps,omitempty"`
 }
 
 func rotateToken() Tool {
@@ -36,7 +37,7 @@ func rotateToken() Tool {
 		Name:  "rotate_token",
 		Title: "Rotate an API token",
 		Description: "Replaces a token's secret; the new one goes to a sink, never into the answer. " +
-			"The first call previews and returns a confirm code. Atlassian offers no API: the answer is the steps for a person.",
+			"It previews first, and acts on the confirm code. Atlassian offers no API: the answer is the steps for a person.",
 		Class:      policy.Rotate,
 		Needs:      "LaunchDarkly: Admin or the token actions; Mailtrap: account admin",
 		Capability: "rotate",
@@ -102,7 +103,7 @@ func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, err
 			}
 			return p
 		},
-		wrap: func(p preview) rotateTokenOut { return rotateTokenOut{preview: p} },
+		wrap: func(p preview, t *targets) rotateTokenOut { return rotateTokenOut{preview: p, Targets: t} },
 		act: func(ctx context.Context, i ledger.Intent, r rotation) (rotateTokenOut, error) {
 			i.Compromised = in.Compromised
 			return c.rotate(ctx, connection, rotator, i, r)
@@ -193,9 +194,7 @@ func (c *Call) rotate(ctx context.Context, connection *Connection, rotator provi
 		m.limits = []ledger.Limit{c.revocationLimit(connection)}
 	}
 	if r.Plan.DeletesOld {
-		m.delivered = func(ctx context.Context, out *mintingOut) ledger.Result {
-			return c.endOld(ctx, connection, r.Token, out)
-		}
+		m.replaces = &r.Token
 	}
 	result, err := c.mintSecret(ctx, m)
 	if err != nil {
@@ -235,7 +234,7 @@ func (r rotation) delivered(m mintingOut, out *rotateTokenOut) {
 	case !m.oldEnded.IsZero():
 		out.OldEnds = m.oldEnded.UTC().Format(time.RFC3339)
 	case r.Plan.DeletesOld:
-		out.Next = "the compromised token still works: end it now with revoke_token, token_id " + r.Token.ID
+		out.Next = endByHand(r.Token.ID, out.Secret.Verified)
 	case m.minted.OldEnds.IsNever():
 		out.OldEnds = "when token " + r.Token.ID + " is revoked"
 		out.Next = "switch over to the new secret, then end the old one with revoke_token"
@@ -255,18 +254,41 @@ func (r rotation) afterLoss(out rotateTokenOut) string {
 	return next
 }
 
-// endOld revokes the token whose twin was delivered.
-func (c *Call) endOld(ctx context.Context, connection *Connection, old providers.Token, out *mintingOut) ledger.Result {
+// endByHand says how to end a compromised token whose twin was delivered.
+func endByHand(token, verified string) string {
+	next := "the compromised token still works: end it now with revoke_token, token_id " + token
+	if verified == verifiedFalse {
+		next += ", once it is clear why the vendor does not accept the new secret"
+	}
+	return next
+}
+
+// endOld revokes the token whose twin was delivered, unless the vendor contradicted.
+func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mintingOut) ledger.Result {
+	old := m.replaces
+	alive := ledger.Result{Outcome: ledger.Done, ErrorCode: codeOldAlive, Details: ledger.Details{Note: endByHand(old.ID, seen.word())}}
+	if seen.vendor == verifiedFalse {
+		return alive
+	}
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
-	_, err := connection.Provider.(providers.Revoker).Revoke(ctx, old)
-	connection.Note(err, c.Now())
-	if err == nil {
+	ctx, trace := providers.WithTrace(ctx)
+	_, err := m.connection.Provider.(providers.Revoker).Revoke(ctx, *old)
+	m.connection.Note(err, c.Now())
+	isUnknown := ended(err, trace).Outcome == ledger.Unknown
+	switch {
+	case err == nil, isUnknown && isGone(ctx, m.connection, *old):
 		out.oldEnded = c.Now()
-		c.Log.Info("old token revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID)
+		c.Log.Info("old token revoked", "operation", out.operation, "connection", m.connection.Name, "token", old.ID)
 		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{OldEnds: out.oldEnded}}
+	case isUnknown:
+		out.warn("it is not known whether the compromised token " + old.ID + " was ended: " + sentence(err))
+	default:
+		out.warn("the compromised token " + old.ID + " could not be ended and still works: " + sentence(err))
 	}
-	c.Log.Error("old token not revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID, "error", err)
-	out.warn("the compromised token " + old.ID + " could not be ended: " + err.Error())
-	return ledger.Result{Outcome: ledger.Done, ErrorCode: "old_token_not_ended", Details: ledger.Details{Note: "the compromised token " + old.ID + " could not be ended"}}
+	c.Log.Error("old token not revoked", "operation", out.operation, "connection", m.connection.Name, "token", old.ID, "error", err)
+	return alive
 }
+
+// codeOldAlive is on record where a compromised token still works beside its twin.
+const codeOldAlive = "old_token_not_ended"

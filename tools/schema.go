@@ -4,9 +4,12 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/tokenreeve/tokenreeve/providers"
 )
 
 //go:generate go run ./schemagen -out schemas.json
@@ -56,6 +59,12 @@ func (t Tool) definition(schemas map[string]Schemas, env *Env) (mcp.Tool, error)
 		}
 		input = strings.ReplaceAll(input, connectionsPlaceholder, strings.Trim(string(enum), "[]"))
 	}
+	for _, name := range t.needless(env) {
+		var err error
+		if input, err = withoutProperty(input, name); err != nil {
+			return mcp.Tool{}, fmt.Errorf("schema of tool %s: %w", t.Name, err)
+		}
+	}
 	return mcp.Tool{
 		Name:            t.Name,
 		Title:           t.Title,
@@ -64,4 +73,48 @@ func (t Tool) definition(schemas map[string]Schemas, env *Env) (mcp.Tool, error)
 		RawOutputSchema: own.Output,
 		Annotations:     t.Annotations(),
 	}, nil
+}
+
+// needless names the arguments that mean nothing on any connection of the tool's: a
+// model reads only what it can use. They are understood all the same.
+func (t Tool) needless(env *Env) []string {
+	var names []string
+	for i := range t.In.NumField() {
+		field := t.In.Field(i)
+		condition := field.Tag.Get("when")
+		if condition == "" || slices.ContainsFunc(env.serving(t), func(c *Connection) bool { return meets(c, condition) }) {
+			continue
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+// meets judges what an argument's tag when can name.
+func meets(c *Connection, condition string) bool {
+	switch condition {
+	case "in_use":
+		return c.Policy.InUse > 0
+	case "located":
+		return servesAs[providers.Locator](c)
+	case "at_once":
+		return servesAs[providers.BulkRevoker](c)
+	}
+	return true
+}
+
+// withoutProperty cuts a property out of an object's schema: one that is not the first
+// and holds no object itself. It is text work, since a start pays for it every time.
+func withoutProperty(schema, name string) (string, error) {
+	at := strings.Index(schema, `"`+name+`":{`)
+	if at < 0 {
+		return "", fmt.Errorf("it has no property %s", name)
+	}
+	comma := strings.LastIndexByte(schema[:at], ',')
+	end := strings.IndexByte(schema[at:], '}')
+	if comma < 0 || end < 0 {
+		return "", fmt.Errorf("property %s cannot be cut out", name)
+	}
+	return schema[:comma] + schema[at+end+1:], nil
 }

@@ -29,19 +29,19 @@ type updateLaunchDarklyTokenIn struct {
 // updateLaunchDarklyTokenOut is the result of update_launchdarkly_token.
 type updateLaunchDarklyTokenOut struct {
 	preview
-	Token *mintedRow `json:"token,omitempty"`
+	Targets *targets   `json:"targets,omitempty"`
+	Token   *mintedRow `json:"token,omitempty"`
 }
 
 func updateLaunchDarklyToken() Tool {
 	return defineAny[updateLaunchDarklyTokenIn, updateLaunchDarklyTokenOut](Tool{
-		Name:  "update_launchdarkly_token",
-		Title: "Update a LaunchDarkly access token",
-		Description: "Changes name, description or access of a token. The first call previews the differences and returns a confirm code; " +
-			"the same call with that code acts.",
-		Class:      policy.Update,
-		Needs:      "Admin, or a custom role with the token actions",
-		Capability: "update",
-		Serves:     servesAs[providers.Updater[launchdarkly.Change]],
+		Name:        "update_launchdarkly_token",
+		Title:       "Update a LaunchDarkly access token",
+		Description: "Changes name, description or access of a token. It previews the differences first, and acts on the confirm code.",
+		Class:       policy.Update,
+		Needs:       "Admin, or a custom role with the token actions",
+		Capability:  "update",
+		Serves:      servesAs[providers.Updater[launchdarkly.Change]],
 	}, handleUpdateLaunchDarklyToken)
 }
 
@@ -91,7 +91,9 @@ func handleUpdateLaunchDarklyToken(ctx context.Context, c *Call, in updateLaunch
 			}
 			return p
 		},
-		wrap: func(p preview) updateLaunchDarklyTokenOut { return updateLaunchDarklyTokenOut{preview: p} },
+		wrap: func(p preview, t *targets) updateLaunchDarklyTokenOut {
+			return updateLaunchDarklyTokenOut{preview: p, Targets: t}
+		},
 		act: func(ctx context.Context, i ledger.Intent, u update) (updateLaunchDarklyTokenOut, error) {
 			return c.update(ctx, connection, vendor, i, u, change)
 		},

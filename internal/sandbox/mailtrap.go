@@ -277,6 +277,9 @@ func (m *mailtrap) setHeaders(c *call, a answer, allowed allowance) {
 	a.header.Set("X-Ratelimit-Limit", strconv.Itoa(allowed.limit))
 	a.header.Set("X-Ratelimit-Remaining", strconv.Itoa(allowed.remaining))
 	a.header.Set("X-Mailtrap-Version", "v2")
+	if m.opts.RequestID {
+		a.header.Set("X-Request-Id", fmt.Sprintf("sandbox-%d", c.seq))
+	}
 	a.header.Set("X-Runtime", fmt.Sprintf("%.6f", time.Since(c.start).Seconds()))
 	if a.status != http.StatusNoContent {
 		a.header.Set("Content-Type", "application/json; charset=utf-8")

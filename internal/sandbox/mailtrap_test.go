@@ -305,3 +305,15 @@ func TestMailtrapRateLimit(t *testing.T) {
 	c.at = c.at.Add(10 * time.Second)
 	b.mt("GET", "/api_tokens", "").want(t, 200)
 }
+
+func TestMailtrapRequestID(t *testing.T) {
+	plain := open(t, sandbox.Options{})
+	if r := plain.mt("GET", "/api_tokens", "").want(t, 200); r.header.Get("X-Request-Id") != "" {
+		t.Errorf("request id is %q", r.header.Get("X-Request-Id"))
+	}
+	b := open(t, sandbox.Options{Mailtrap: sandbox.MailtrapOptions{RequestID: true}})
+	first, second := b.mt("GET", "/api_tokens", "").want(t, 200), b.mt("GET", "/api_tokens/1", "").want(t, 404)
+	if first.header.Get("X-Request-Id") == "" || first.header.Get("X-Request-Id") == second.header.Get("X-Request-Id") {
+		t.Errorf("request ids are %q and %q", first.header.Get("X-Request-Id"), second.header.Get("X-Request-Id"))
+	}
+}

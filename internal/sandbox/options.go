@@ -133,6 +133,8 @@ type MailtrapOptions struct {
 	ViewerLists bool
 	// DeleteLastDomainToken allows the deletion of the last token of a sending domain.
 	DeleteLastDomainToken bool
+	// RequestID adds X-Request-Id to every answer of the vendor's own.
+	RequestID bool
 	// ResetExpiring allows the reset of a token that has an expiration but no reset behind it.
 	ResetExpiring bool
 	// RetryAfter adds Retry-After (seconds) to a 429.

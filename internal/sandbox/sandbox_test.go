@@ -116,6 +116,25 @@ func TestSameSeedSameData(t *testing.T) {
 	}
 }
 
+// The header Date is told by the sandbox's clock, as the dates of the records are.
+func TestDateHeader(t *testing.T) {
+	b := open(t, sandbox.Options{Now: newClock().now})
+	want := newClock().now().Format(http.TimeFormat)
+	order := func() {
+		if _, err := b.AddFault(sandbox.Fault{Kind: sandbox.Fault500}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, prepare := range []func(){func() {}, order} {
+		prepare()
+		for _, base := range []string{b.access.Atlassian.BaseURL, b.access.LaunchDarkly.BaseURL, b.access.Mailtrap.BaseURL} {
+			if r := b.send("GET", base+"/api/x", ""); r.header.Get("Date") != want {
+				t.Errorf("%s: date is %q, want %q", base, r.header.Get("Date"), want)
+			}
+		}
+	}
+}
+
 func TestSizes(t *testing.T) {
 	tests := map[string]struct {
 		options   sandbox.Options

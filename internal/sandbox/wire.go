@@ -192,6 +192,10 @@ func (s *Sandbox) finish(w http.ResponseWriter, c *call, a *answer, plan *faultP
 	if marker := s.env.marker(); marker != "" {
 		a.header.Set("X-Sandbox-Canary", headerSafe(marker))
 	}
+	if a.header.Get("Date") == "" {
+		// By the clock that the dates of the records come from.
+		a.header.Set("Date", time.UnixMilli(s.env.now()).UTC().Format(http.TimeFormat))
+	}
 	s.log.end(c, a.status, plan.kind())
 	a.write(w)
 }

@@ -5,6 +5,8 @@ package vendortest
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tokenreeve/tokenreeve/internal/secret"
+	"github.com/tokenreeve/tokenreeve/providers"
 )
 
 // Exchange is one request that must come and its answer.
@@ -117,3 +120,16 @@ type Credential string
 
 // Read returns the credential.
 func (c Credential) Read(context.Context) (secret.Secret, error) { return secret.New(string(c)), nil }
+
+// Texts is all that an error and its causes say, for tests which prove that
+// something does not show.
+func Texts(err error) string {
+	var all string
+	for ; err != nil; err = errors.Unwrap(err) {
+		all += fmt.Sprintf("%v %+v %#v\n", err, err, err)
+		if e, ok := err.(*providers.Error); ok { //nolint:errorlint // each link of the chain is looked at
+			all += fmt.Sprintf("%+v %+v\n", *e, e.Lost)
+		}
+	}
+	return all
+}

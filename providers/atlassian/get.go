@@ -11,7 +11,8 @@ import (
 // Get reads one token; the vendor has no call for that. With an owner's account
 // id it reads the owner's complete list in user management, or, where the owner
 // is a service account, that account's own. Without one, or with an e-mail
-// address, it reads the organization's listings until it finds the token.
+// address, it reads the organization's listings until it finds the token; by an
+// address it searches first, and what the search does not find it reads for.
 //
 // Whether a token has the same id in both APIs is assumed. So an id that is not
 // in a user's own list is looked for in the organization's before it counts as
@@ -27,7 +28,7 @@ func (p *Provider) Get(ctx context.Context, ref providers.Ref) (providers.Token,
 		return providers.Token{}, err
 	}
 	if isEmail(ref.Owner) {
-		return p.find(ctx, ref.ID, providers.Filter{Owner: ref.Owner})
+		return p.findByEmail(ctx, ref)
 	}
 	token, err := p.getOwned(ctx, ref)
 	return token, ownerUnknown(err)
@@ -109,8 +110,22 @@ func (p *Provider) getOfService(ctx context.Context, ref providers.Ref, refusal 
 	return providers.Token{}, absent("the service account has no token with this id")
 }
 
+// findByEmail asks the vendor's search first, which is quick and proves nothing. A
+// token whose owner's address is hidden is taken by its id alone.
+func (p *Provider) findByEmail(ctx context.Context, ref providers.Ref) (providers.Token, error) {
+	token, err := p.find(ctx, ref.ID, providers.Filter{Owner: ref.Owner, Kind: providers.KindUser, VendorSearch: true})
+	if providers.CodeOf(err) != providers.CodeNotFound {
+		return token, err
+	}
+	token, err = p.find(ctx, ref.ID, providers.Filter{})
+	if err == nil && (providers.Filter{Owner: ref.Owner}).Match(&token) == providers.NoMatch {
+		return providers.Token{}, absent("no owner with this address has a token with this id")
+	}
+	return token, err
+}
+
 // find reads the organization's listings until the token shows. It is absent only
-// where all that the filter selects was read.
+// where all that the filter selects was read, which a search does not do.
 func (p *Provider) find(ctx context.Context, id string, filter providers.Filter) (providers.Token, error) {
 	for page, err := range p.List(ctx, filter, "") {
 		if err != nil {
@@ -119,7 +134,7 @@ func (p *Provider) find(ctx context.Context, id string, filter providers.Filter)
 		if i := slices.IndexFunc(page.Tokens, func(t providers.Token) bool { return t.ID == id }); i >= 0 {
 			return page.Tokens[i], nil
 		}
-		if slices.ContainsFunc(page.Limits, providers.Limit.Incomplete) {
+		if slices.Contains(page.Limits, providers.ServiceAccountsMissing) {
 			return providers.Token{}, &providers.Error{
 				Provider: vendor, Code: providers.CodeUnavailable,
 				Message: "no user has this token, and the service accounts' tokens could not be read",

@@ -65,6 +65,30 @@ func TestGet(t *testing.T) {
 		"no owner, incomplete":     {ref: providers.Ref{ID: robot}, exchanges: []vendortest.Exchange{page("", rows()), refuse(services+"/api-tokens", 403, "")}, code: providers.CodeUnavailable},
 		"no owner, listing failed": {ref: providers.Ref{ID: robot}, exchanges: []vendortest.Exchange{page403()}, code: providers.CodeForbidden},
 		"e-mail address":           {ref: providers.Ref{ID: robot, Owner: "dana@example.com"}, exchanges: []vendortest.Exchange{page("q=dana%40example.com", rows(robotRow))}, kind: providers.KindUser},
+		"an address that the search does not know": {
+			ref: providers.Ref{ID: robot, Owner: "dana@example.com"}, kind: providers.KindUser,
+			exchanges: []vendortest.Exchange{page("q=dana%40example.com", rows()), page("", rows(robotRow))},
+		},
+		"a hidden address": {
+			ref: providers.Ref{ID: "x", Owner: "dana@example.com"}, kind: providers.KindUser,
+			exchanges: []vendortest.Exchange{page("q=dana%40example.com", rows()), page("", rows(row("x")))},
+		},
+		"another owner's address": {
+			ref: providers.Ref{ID: robot, Owner: "eve@example.com"}, code: providers.CodeNotFound, message: "address",
+			exchanges: []vendortest.Exchange{page("q=eve%40example.com", rows()), page("", rows(robotRow))},
+		},
+		"an address of a service account": {
+			ref: providers.Ref{ID: "asp_Bot", Owner: "ci@serviceaccount.atlassian.com"}, kind: providers.KindService,
+			exchanges: []vendortest.Exchange{page("q=ci%40serviceaccount.atlassian.com", rows()), page("", rows()), get(services+"/api-tokens", array(botRow))},
+		},
+		"e-mail address, absent": {
+			ref: providers.Ref{ID: "x", Owner: "dana@example.com"}, code: providers.CodeNotFound,
+			exchanges: []vendortest.Exchange{page("q=dana%40example.com", rows()), page("", rows()), get(services+"/api-tokens", `[]`)},
+		},
+		"e-mail address, incomplete": {
+			ref: providers.Ref{ID: "x", Owner: "dana@example.com"}, code: providers.CodeUnavailable,
+			exchanges: []vendortest.Exchange{page("q=dana%40example.com", rows()), page("", rows()), refuse(services+"/api-tokens", 403, "")},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

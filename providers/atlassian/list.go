@@ -30,9 +30,11 @@ const (
 )
 
 // List yields the organization's user tokens, then the service accounts'. It
-// narrows what it reads to the filter's kind, owner and service accounts, and
-// sends the query, or the owner's e-mail address, to the vendor. All else is the
-// caller's to filter, but for what VendorFilters adds.
+// narrows what it reads to the filter's kind, owner and service accounts. All else
+// is the caller's to filter, unless the filter allows the vendor's search: then the
+// query, or the owner's e-mail address, goes to the vendor, and what VendorFilters
+// adds. Its search is fuzzy by its own words, and where the vendor hides addresses
+// it may not find them: pages then carry vendor_search.
 //
 // Every page carries managed_accounts_only: tokens of accounts outside the
 // organization's verified domains are in no listing. Where the service accounts'
@@ -78,10 +80,25 @@ func (l *listing) run(ctx context.Context) {
 		l.fail(invalidPosition())
 		return
 	}
-	for _, part := range parts[first:] {
-		if !l.read(ctx, part) {
+	for i, part := range parts {
+		if l.isSearched(part) && !slices.Contains(l.limits, providers.VendorSearch) {
+			l.limits = append(l.limits, providers.VendorSearch)
+		}
+		if i >= first && !l.read(ctx, part) {
 			return
 		}
+	}
+}
+
+// isSearched reports whether the vendor's own search chooses what the part holds.
+func (l *listing) isSearched(part string) bool {
+	switch part {
+	case partOwner, partServices:
+		return false
+	case partUsers:
+		return len(l.query().filters()) > 0
+	default:
+		return l.label() != ""
 	}
 }
 
@@ -213,11 +230,7 @@ func (l *listing) readAccount(ctx context.Context, part string) bool {
 	if err != nil {
 		return l.fail(invalidPosition())
 	}
-	label := ""
-	if l.vendorFilters {
-		label = l.filter.Query
-	}
-	records := l.client.accountTokens(ctx, l.accounts[i], label)
+	records := l.client.accountTokens(ctx, l.accounts[i], l.label())
 	last, ok, err := l.array(part, emptyWhereUnknown(l.serviceTokens(records)))
 	if err != nil {
 		return l.fail(err)
@@ -225,12 +238,25 @@ func (l *listing) readAccount(ctx context.Context, part string) bool {
 	return ok && l.yield(last, nil)
 }
 
-// query returns what of the filter the vendor surely filters: a superset comes
-// back. Last use is never sent: a limit on it would lose the tokens that were
-// never used. Neither is the status "expired", which is derived from a date.
+// label returns what of the filter goes to a service account's list.
+func (l *listing) label() string {
+	if !l.filter.VendorSearch || !l.vendorFilters {
+		return ""
+	}
+	return l.filter.Query
+}
+
+// query returns what of the filter goes to the organization's list, where the
+// filter allows it. Last use is never sent: a limit on it would lose the tokens
+// that were never used. Neither is the status "expired", which is derived from a
+// date.
 func (l *listing) query() tokenQuery {
 	f := l.filter
-	q := tokenQuery{Q: f.Query, PageSize: l.pageSize}
+	q := tokenQuery{PageSize: l.pageSize}
+	if !f.VendorSearch {
+		return q
+	}
+	q.Q = f.Query
 	if q.Q == "" && isEmail(f.Owner) {
 		q.Q = f.Owner
 	}

@@ -3,19 +3,23 @@ package atlassian_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/vendortest"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 )
 
 var (
-	managed = []providers.Limit{providers.ManagedAccountsOnly}
-	partial = []providers.Limit{providers.ManagedAccountsOnly, providers.ServiceAccountsMissing}
+	managed  = []providers.Limit{providers.ManagedAccountsOnly}
+	searched = []providers.Limit{providers.ManagedAccountsOnly, providers.VendorSearch}
+	partial  = []providers.Limit{providers.ManagedAccountsOnly, providers.ServiceAccountsMissing}
 )
 
 func row(id string) string { return fmt.Sprintf(`{"id":%q}`, id) }
@@ -188,20 +192,119 @@ func TestListPushesDown(t *testing.T) {
 			if test.filter.Owner == dana {
 				second = refuse(services+"/"+dana+"/api-tokens", 404, "")
 			}
-			for query, on := range map[string]bool{test.query: false, test.vendorFilters: true} {
-				base := vendortest.Serve(t, page(query, rows()), second)
-				p := open(t, base, func(c *atlassian.Config) { c.VendorFilters = on })
-				if test.query == test.vendorFilters {
-					p = open(t, base)
+			for _, ask := range []struct {
+				search, vendorFilters bool
+				query                 string
+			}{
+				{false, false, ""},
+				{false, true, ""},
+				{true, false, test.query},
+				{true, true, test.vendorFilters},
+			} {
+				f, want := test.filter, managed
+				f.VendorSearch = ask.search
+				if ask.query != "" {
+					want = searched
 				}
-				pages, err := list(t, p, test.filter, "")
+				p := open(t, vendortest.Serve(t, page(ask.query, rows()), second), func(c *atlassian.Config) { c.VendorFilters = ask.vendorFilters })
+				pages, err := list(t, p, f, "")
 				if err != nil {
 					t.Fatal(err)
 				}
-				equal(t, "limits", pages[len(pages)-1].Limits, managed)
+				for _, page := range pages {
+					equal(t, "limits", page.Limits, want)
+				}
 			}
 		})
 	}
+}
+
+// The limit stays where the search was read on earlier pages, and is not there
+// where nothing was searched.
+func TestListTellsOfTheSearch(t *testing.T) {
+	t.Parallel()
+	f := providers.Filter{Query: "x", VendorSearch: true}
+	pages, err := list(t, serve(t, get(services+"/api-tokens", array(botRow))), f, "s:")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "limits after the search", pages[0].Limits, searched)
+
+	f.Kind = providers.KindService
+	pages, err = list(t, serve(t, get(services+"/api-tokens", array(botRow))), f, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "limits without a search", pages[0].Limits, managed)
+
+	if !providers.VendorSearch.Incomplete() {
+		t.Error("a search counts as complete")
+	}
+}
+
+// Where the vendor hides addresses, or names look alike only once they are
+// cleaned, its search misses what a whole listing has.
+func TestSearchMisses(t *testing.T) {
+	t.Parallel()
+	s, err := sandbox.New(sandbox.Options{Atlassian: sandbox.AtlassianOptions{HideEmails: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	access := s.Access(server.URL).Atlassian
+	p := open(t, access.BaseURL, func(c *atlassian.Config) {
+		c.OrgID, c.Credential, c.Now = access.OrgID, vendortest.Credential(access.Credential), nil
+	})
+	var owner sandbox.AtlassianAccount
+	for _, account := range s.AtlassianAccounts() {
+		if !account.ServiceAccount && !account.Unmanaged {
+			owner = account
+		}
+	}
+	token, err := s.AddAtlassianToken(sandbox.AtlassianToken{AccountID: owner.ID, Label: "night\u200bly"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdict := func(f providers.Filter) (of providers.Verdict, complete bool) {
+		pages, err := list(t, p, f, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		complete = true
+		for _, page := range pages {
+			complete = complete && !slices.ContainsFunc(page.Limits, providers.Limit.Incomplete)
+			for i := range page.Tokens {
+				if page.Tokens[i].ID == token.ID {
+					of = f.Match(&page.Tokens[i])
+				}
+			}
+		}
+		return of, complete
+	}
+	for _, test := range []struct {
+		filter   providers.Filter
+		exact    providers.Verdict
+		searched providers.Verdict
+	}{
+		{providers.Filter{Owner: "somebody@example.com"}, providers.Undecided, providers.NoMatch},
+		{providers.Filter{Query: "nightly"}, providers.Match, providers.NoMatch},
+	} {
+		if got, complete := verdict(test.filter); got != test.exact || !complete {
+			t.Errorf("%+v: verdict %v, complete %v", test.filter, got, complete)
+		}
+		test.filter.VendorSearch = true
+		if got, complete := verdict(test.filter); got != test.searched || complete {
+			t.Errorf("%+v: verdict %v, complete %v", test.filter, got, complete)
+		}
+	}
+	// A single token is found all the same, and absent only from a whole listing.
+	got, err := p.Get(t.Context(), providers.Ref{ID: token.ID, Owner: "somebody@example.com"})
+	if err != nil || got.ID != token.ID {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	_, err = p.Get(t.Context(), providers.Ref{ID: "asp_none", Owner: "somebody@example.com"})
+	wantCode(t, err, providers.CodeNotFound)
 }
 
 func TestQueryKnowsEveryParameter(t *testing.T) {
@@ -329,10 +432,13 @@ func TestListOfServiceAccounts(t *testing.T) {
 		}
 		e := get(botList, `[]`)
 		e.Query = url.Values{"tokenLabel": {"ci"}}
+		f.VendorSearch = true
 		p := open(t, vendortest.Serve(t, e), func(c *atlassian.Config) { c.VendorFilters = true })
-		if _, err := list(t, p, f, ""); err != nil {
-			t.Error(err)
+		pages, err := list(t, p, f, "")
+		if err != nil {
+			t.Fatal(err)
 		}
+		equal(t, "limits", pages[0].Limits, searched)
 	})
 }
 

@@ -57,10 +57,10 @@ type Config struct {
 	// UserManagementCredential gives the organization API key without scopes that
 	// user management needs; nil where Credential serves both.
 	UserManagementCredential transport.Source
-	// VendorFilters sends the filters whose words the vendor does not document as
-	// well: status, creation dates and tokenLabel. Whether a tokenLabel matches a
-	// part of the label or all of it is not stated: whoever sets this accepts the
-	// vendor's matching.
+	// VendorFilters sends, where a filter allows the vendor's search, the filters whose
+	// words the vendor does not document as well: status, creation dates and
+	// tokenLabel. Whether a tokenLabel matches a part of the label or all of it is not
+	// stated: whoever sets this accepts the vendor's matching.
 	VendorFilters bool
 	// PageSize of the organization's listing, 1 to 1000; 1000 where 0.
 	PageSize int

@@ -73,7 +73,7 @@ func (p *Provider) delete(ctx context.Context, owner, id string) (providers.Revo
 		}
 	case vendorCode(err) != keyTokenNotFound:
 		return "", err
-	case response.Attempts > 1:
+	case response.MayHaveActed:
 		return providers.Revoked, nil // an earlier attempt did it
 	default:
 		return providers.AlreadyGone, nil

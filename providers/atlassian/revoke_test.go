@@ -38,6 +38,16 @@ func TestRevoke(t *testing.T) {
 			exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 404, `{"key":"notFound"}`)},
 			want:      providers.Revoked,
 		},
+		"gone after a 429": {
+			exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 429, ""), remove(robot, 404, `{"key":"notFound"}`)},
+			want:      providers.AlreadyGone,
+		},
+		"gone after both": {
+			exchanges: []vendortest.Exchange{
+				get(danaList, danaRows), remove(robot, 503, ""), remove(robot, 429, ""), remove(robot, 404, `{"key":"notFound"}`),
+			},
+			want: providers.Revoked,
+		},
 		"gone on the first attempt":  {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 404, `{"key":"notFound"}`)}, want: providers.AlreadyGone},
 		"account gone at the delete": {exchanges: []vendortest.Exchange{get(danaList, danaRows), remove(robot, 404, accountNotFound)}, code: providers.CodeOwnerUnknown},
 		"account gone later": {

@@ -28,7 +28,7 @@ type wire struct{ client *transport.Client }
 // published (documented otherwise).
 func (w wire) list(ctx context.Context, offset, limit int) (collection, error) {
 	var page collection
-	_, err := w.client.Do(ctx, transport.Request{
+	response, err := w.client.Do(ctx, transport.Request{
 		Method: http.MethodGet, Path: tokensPath, Route: "GET " + tokensPath, Retry: transport.Read,
 		Query: url.Values{
 			"showAll": {"true"}, "limit": {strconv.Itoa(limit)}, "offset": {strconv.Itoa(offset)},
@@ -40,6 +40,7 @@ func (w wire) list(ctx context.Context, offset, limit int) (collection, error) {
 	if page.Items == nil && page.TotalCount == nil && page.Links == nil {
 		return collection{}, failure(providers.CodeBadAnswer, "the answer is no list of tokens")
 	}
+	page.date = response.Date
 	return page, nil
 }
 
@@ -130,19 +131,19 @@ func (w wire) reset(ctx context.Context, id string, oldEnds time.Time) (minted, 
 }
 
 // delete sends DELETE /api/v2/tokens/{id}: 204 and no body, at once and for ever
-// (documented). It returns how many attempts were made.
-func (w wire) delete(ctx context.Context, id string) (attempts int, err error) {
+// (documented). mayHaveActed says that an attempt before the last may have done it.
+func (w wire) delete(ctx context.Context, id string) (mayHaveActed bool, err error) {
 	if err := checkTokenID(id); err != nil {
-		return 0, err
+		return false, err
 	}
 	response, err := w.client.Do(ctx, transport.Request{
 		Method: http.MethodDelete, Path: tokensPath + "/" + url.PathEscape(id), Route: "DELETE " + oneRoute, Retry: transport.Repeatable,
 	}, nil)
 	code := providers.CodeBadAnswer
-	if response.Attempts > 1 {
-		code = providers.CodeOutcomeUnknown // an earlier attempt may have done it
+	if response.MayHaveActed {
+		code = providers.CodeOutcomeUnknown
 	}
-	return response.Attempts, provenAbsence(err, code)
+	return response.MayHaveActed, provenAbsence(err, code)
 }
 
 // identity sends GET /api/v2/caller-identity: 200 and who the credential is

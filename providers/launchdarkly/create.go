@@ -99,22 +99,25 @@ func grantOf(role string, custom, inline bool) string {
 }
 
 // Create makes a token. It repeats nothing that the vendor may have carried out:
-// after a lost answer the error has CodeOutcomeUnknown.
+// after a lost answer it looks for the token, and the error has CodeOutcomeUnknown
+// and says in Lost what it found.
 func (p *Provider) Create(ctx context.Context, spec TokenSpec) (providers.Minted, error) {
 	if err := spec.Check(); err != nil {
 		return providers.Minted{}, err
 	}
+	sent := p.sending()
 	m, err := p.wire.create(ctx, creation{
 		Name: spec.Name, Description: spec.Description,
 		Role: spec.Role, CustomRoleIDs: spec.CustomRoles, InlineRole: spec.InlineRole,
 		ServiceToken: spec.ServiceToken, DefaultAPIVersion: spec.DefaultAPIVersion,
 	})
+	if err == nil {
+		err = m.check("a token was made")
+	}
 	if err != nil {
-		return providers.Minted{}, err
+		return providers.Minted{}, p.lostCreation(ctx, spec, sent, &m, err)
 	}
-	if err := m.check("a token was made"); err != nil {
-		return providers.Minted{}, err
-	}
+	p.made.add(m.id)
 	return providers.Minted{Token: m.record.toToken(), Secret: m.secret}, nil
 }
 
@@ -135,10 +138,8 @@ func (m *minted) check(done string) error {
 		return nil
 	}
 	e := failure(providers.CodeOutcomeUnknown, "%s, but the answer does not hold %s", done, strings.Join(missing, " nor "))
-	e.Next = "list tokens to find it by name and creation time, revoke it, and create another"
 	if isID(m.id) {
 		e.Message += "; its id is " + m.id
-		e.Next = "its secret is lost: rotate that token to get a new one, or revoke it"
 	}
 	return e
 }

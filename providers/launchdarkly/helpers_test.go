@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/vendortest"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -114,6 +115,45 @@ func serve(t *testing.T, exchanges ...vendortest.Exchange) *launchdarkly.Provide
 	return provider(t, vendortest.Serve(t, exchanges...))
 }
 
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// simulated returns the sandbox and a provider of its account, as an admin.
+func simulated(t *testing.T) (*sandbox.Sandbox, *launchdarkly.Provider) {
+	t.Helper()
+	s, server := simulation(t, sandbox.Options{})
+	access := s.Access(server).LaunchDarkly
+	return s, caller(t, access.BaseURL, access.Credential)
+}
+
+// simulation starts a sandbox and returns its URL.
+func simulation(t *testing.T, options sandbox.Options) (*sandbox.Sandbox, string) {
+	t.Helper()
+	s, err := sandbox.New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	return s, server.URL
+}
+
+// caller returns a provider that calls with the credential.
+func caller(t *testing.T, base, credential string) *launchdarkly.Provider {
+	t.Helper()
+	hc, err := transport.New(transport.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(hc.CloseIdleConnections)
+	p, err := launchdarkly.New(hc, launchdarkly.Config{
+		BaseURL: base, Credential: vendortest.Credential(credential),
+	}, transport.Options{Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func reading(answer string) vendortest.Exchange {
 	return vendortest.Exchange{Method: "GET", Path: tokenPath, Answer: answer}
 }
@@ -128,7 +168,7 @@ func wantCode(t *testing.T, err error, code providers.Code) *providers.Error {
 		t.Fatalf("error is %+v, want code %s", e, code)
 	}
 	for _, s := range []string{credential, newSecret} {
-		if strings.Contains(e.Error()+e.Next, s) {
+		if strings.Contains(vendortest.Texts(err), s) {
 			t.Fatalf("the error shows a secret: %v", e)
 		}
 	}
@@ -143,6 +183,7 @@ type account struct {
 	identityFail bool
 	hook         func(a *account, request int) // called before each answer to a listing, locked
 	delay        time.Duration
+	post         func(w http.ResponseWriter) // answers a creation
 
 	mu         sync.Mutex
 	ids        []string
@@ -182,6 +223,10 @@ func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.reads++
 		fmt.Fprint(w, record(map[string]any{"_id": ownID, "role": a.role}))
 	case "/api/v2/tokens":
+		if r.Method == http.MethodPost {
+			a.post(w)
+			return
+		}
 		a.list(w, r.URL.Query())
 	default:
 		w.WriteHeader(http.StatusNotFound)

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -63,13 +64,18 @@ type listing struct {
 	limits []providers.Limit
 	seen   map[tokenKey]uint8 // the pass that met a token last
 	yield  func(providers.Page, error) bool
+	began  clocks // as the first page was read
 }
+
+// clocks is a moment on the vendor's clock, zero where it did not tell, and on ours.
+type clocks struct{ vendor, ours time.Time }
 
 func (l *listing) run(ctx context.Context) error {
 	first, err := l.firstPage(ctx)
 	if err != nil {
 		return err
 	}
+	l.began = clocks{vendor: first.date, ours: time.Now()}
 	for pass := uint8(1); ; pass++ {
 		complete, err := l.read(ctx, first, pass)
 		if complete || err != nil || pass == passes {

@@ -2,6 +2,7 @@ package launchdarkly_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -102,17 +103,23 @@ func TestSpecAccess(t *testing.T) {
 		spec     launchdarkly.TokenSpec
 		access   providers.Access
 		elevated bool
+		grant    string
 	}{
-		{launchdarkly.TokenSpec{Role: "reader"}, providers.AccessRead, false},
-		{launchdarkly.TokenSpec{Role: "writer"}, providers.AccessWrite, false},
-		{launchdarkly.TokenSpec{Role: "admin"}, providers.AccessAdmin, true},
-		{launchdarkly.TokenSpec{Role: "pilot"}, providers.AccessUnknown, true},
-		{launchdarkly.TokenSpec{CustomRoles: []string{roleID}}, providers.AccessCustom, true},
-		{launchdarkly.TokenSpec{InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true},
+		{launchdarkly.TokenSpec{Role: "reader"}, providers.AccessRead, false, "read"},
+		{launchdarkly.TokenSpec{Role: "writer"}, providers.AccessWrite, false, "write"},
+		{launchdarkly.TokenSpec{Role: "admin"}, providers.AccessAdmin, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "owner"}, providers.AccessAdmin, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "pilot"}, providers.AccessUnknown, true, "admin"},
+		{launchdarkly.TokenSpec{CustomRoles: []string{roleID}}, providers.AccessCustom, true, "custom"},
+		{launchdarkly.TokenSpec{InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true, "inline"},
+		{launchdarkly.TokenSpec{}, providers.AccessUnknown, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "reader", CustomRoles: []string{roleID}}, providers.AccessCustom, true, "admin"},
+		{launchdarkly.TokenSpec{Role: "reader", InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true, "admin"},
+		{launchdarkly.TokenSpec{CustomRoles: []string{roleID}, InlineRole: []launchdarkly.Statement{viewer}}, providers.AccessCustom, true, "admin"},
 	}
 	for _, tt := range tests {
-		if tt.spec.Access() != tt.access || tt.spec.IsElevated() != tt.elevated {
-			t.Errorf("%+v: %s, %v", tt.spec, tt.spec.Access(), tt.spec.IsElevated())
+		if tt.spec.Access() != tt.access || tt.spec.IsElevated() != tt.elevated || tt.spec.Grant() != tt.grant {
+			t.Errorf("%+v: %s, %v, %s", tt.spec, tt.spec.Access(), tt.spec.IsElevated(), tt.spec.Grant())
 		}
 	}
 }
@@ -171,21 +178,32 @@ func TestMintWithoutSecret(t *testing.T) {
 		"empty":           {``, "accepted", false},
 		"HTML":            {`<html>`, "accepted", false},
 		"cut off":         {record(map[string]any{"token": newSecret})[:400], "accepted", false},
-		"another type":    {record(map[string]any{"token": 7}), "accepted", false},
-		"a secret object": {record(map[string]any{"token": map[string]string{"v": newSecret}}), "accepted", false},
+		"no object":       {`["` + newSecret + `"]`, "nor the whole secret", false},
+		"another type":    {record(map[string]any{"token": 7}), "the whole secret", true},
+		"a secret object": {record(map[string]any{"token": map[string]string{"v": newSecret}}), "the whole secret", true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			created := vendortest.Exchange{Method: "POST", Path: "/api/v2/tokens", Body: `{"name":"n","role":"reader","serviceToken":false}`, Status: 201, Answer: tt.answer}
-			_, err := serve(t, created).Create(t.Context(), launchdarkly.TokenSpec{Name: "n", Role: "reader"})
+			a, base := newAccount(t, 0)
+			a.post = func(w http.ResponseWriter) {
+				w.WriteHeader(http.StatusCreated)
+				_, _ = io.WriteString(w, tt.answer)
+			}
+			_, err := provider(t, base).Create(t.Context(), launchdarkly.TokenSpec{Name: "n", Role: "reader"})
 			e := wantCode(t, err, providers.CodeOutcomeUnknown)
 			if !strings.Contains(e.Message, tt.want) || strings.Contains(e.Message, tokenID) != tt.hasID || e.Next == "" {
 				t.Errorf("error is %+v", e)
 			}
+			if happened := e.Lost.Happened == providers.HappenedYes; happened != tt.hasID || len(a.requests()) > 0 == tt.hasID {
+				t.Errorf("lost is %+v after %d listings", e.Lost, len(a.requests()))
+			}
 			reset := vendortest.Exchange{Method: "POST", Path: tokenPath + "/reset", Answer: tt.answer}
 			_, err = serve(t, reset).Rotate(t.Context(), providers.Token{ID: tokenID}, providers.RotationPlan{Method: providers.MethodReset})
-			wantCode(t, err, providers.CodeOutcomeUnknown)
+			e = wantCode(t, err, providers.CodeOutcomeUnknown)
+			if happened := e.Lost.Happened == providers.HappenedYes; happened != tt.hasID || !e.Lost.OldEnds.IsUnknown() != tt.hasID {
+				t.Errorf("lost is %+v", e.Lost)
+			}
 		})
 	}
 }
@@ -296,6 +314,9 @@ func TestRevoke(t *testing.T) {
 		"revoked":                {[]vendortest.Exchange{deleting(204, "")}, providers.Revoked, ""},
 		"gone before":            {[]vendortest.Exchange{deleting(404, notFound)}, providers.AlreadyGone, ""},
 		"gone at the second try": {[]vendortest.Exchange{deleting(503, ""), deleting(404, notFound)}, providers.Revoked, ""},
+		"gone after a 429":       {[]vendortest.Exchange{deleting(429, `{}`), deleting(404, notFound)}, providers.AlreadyGone, ""},
+		"gone after both":        {[]vendortest.Exchange{deleting(429, `{}`), deleting(503, ""), deleting(404, notFound)}, providers.Revoked, ""},
+		"a proxy's, put off":     {[]vendortest.Exchange{deleting(429, `{}`), deleting(404, "")}, "", providers.CodeBadAnswer},
 		"rate limited once":      {[]vendortest.Exchange{deleting(429, `{}`), deleting(204, "")}, providers.Revoked, ""},
 		"forbidden":              {[]vendortest.Exchange{deleting(403, `{"code":"forbidden"}`)}, "", providers.CodeForbidden},
 		"a proxy's 404":          {[]vendortest.Exchange{deleting(404, "")}, "", providers.CodeBadAnswer},

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -25,6 +26,7 @@ type page struct {
 	total   int
 	counted bool // the vendor told a total
 	hasNext bool
+	date    time.Time // the vendor's clock; zero where it did not tell
 	tokens  []providers.Token
 	keys    []tokenKey
 }
@@ -44,7 +46,7 @@ func (p *Provider) page(ctx context.Context, offset int) (page, error) {
 		return page{}, err
 	}
 	pg := page{
-		offset: offset, rows: len(answer.Items), hasNext: answer.hasNext(),
+		offset: offset, rows: len(answer.Items), hasNext: answer.hasNext(), date: answer.date,
 		tokens: make([]providers.Token, len(answer.Items)), keys: make([]tokenKey, len(answer.Items)),
 	}
 	if answer.TotalCount != nil {

@@ -23,6 +23,7 @@ var (
 	_ providers.Creator[TokenSpec] = (*Provider)(nil)
 	_ providers.Updater[Change]    = (*Provider)(nil)
 	_ providers.Rotator            = (*Provider)(nil)
+	_ providers.Verifier           = (*Provider)(nil)
 	_ providers.Revoker            = (*Provider)(nil)
 	_ providers.HandOff            = (*Provider)(nil)
 )
@@ -57,6 +58,7 @@ type Provider struct {
 
 	identity memo[providers.Identity]
 	admin    memo[bool]
+	made     made
 }
 
 // New returns the account's provider. It sends nothing.

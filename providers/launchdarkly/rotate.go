@@ -61,7 +61,8 @@ func (p *Provider) PlanRotation(_ context.Context, token providers.Token, ask pr
 // Rotate resets the secret as planned. It is sent once: only where the vendor
 // cannot have carried it out does it repeat. A plan whose end of the old secret
 // is less than a minute ahead has CodeRefused and sends nothing, since a moment
-// in the past could end the old secret at once.
+// in the past could end the old secret at once. After a lost answer the error has
+// CodeOutcomeUnknown and says in Lost what to do.
 func (p *Provider) Rotate(ctx context.Context, token providers.Token, plan providers.RotationPlan) (providers.Minted, error) {
 	if err := checkTokenID(token.ID); err != nil {
 		return providers.Minted{}, err
@@ -70,23 +71,21 @@ func (p *Provider) Rotate(ctx context.Context, token providers.Token, plan provi
 	if err != nil {
 		return providers.Minted{}, err
 	}
-	m, err := p.wire.reset(ctx, token.ID, end)
-	if err != nil {
-		return providers.Minted{}, err
-	}
-	if isID(m.id) {
-		if err := sameID(token.ID, m.id); err != nil {
-			return providers.Minted{}, err
-		}
-	}
-	if err := m.check("the token's secret was replaced"); err != nil {
-		return providers.Minted{}, err
-	}
-	minted := providers.Minted{Token: m.record.toToken(), Secret: m.secret, OldEnds: plan.OldEnds}
+	oldEnds := plan.OldEnds
 	if end.IsZero() {
-		minted.OldEnds = providers.At(p.now())
+		oldEnds = providers.At(p.now())
 	}
-	return minted, nil
+	m, err := p.wire.reset(ctx, token.ID, end)
+	if err == nil && isID(m.id) {
+		err = sameID(token.ID, m.id)
+	}
+	if err == nil {
+		err = m.check("the token's secret was replaced")
+	}
+	if err != nil {
+		return providers.Minted{}, lostReset(token.ID, oldEnds, &m, err)
+	}
+	return providers.Minted{Token: m.record.toToken(), Secret: m.secret, OldEnds: oldEnds}, nil
 }
 
 // plannedEnd returns when the old secret ends, or zero where it ends at once.
@@ -111,13 +110,13 @@ func (p *Provider) plannedEnd(plan providers.RotationPlan) (time.Time, error) {
 
 // Revoke deletes the token, at once and for ever.
 func (p *Provider) Revoke(ctx context.Context, token providers.Token) (providers.Revocation, error) {
-	attempts, err := p.wire.delete(ctx, token.ID)
+	mayHaveActed, err := p.wire.delete(ctx, token.ID)
 	var e *providers.Error
 	switch {
 	case err == nil:
 		return providers.Revoked, nil
 	case errors.As(err, &e) && e.Code == providers.CodeNotFound && e.Status == http.StatusNotFound:
-		if attempts > 1 {
+		if mayHaveActed {
 			return providers.Revoked, nil // by an attempt whose answer was lost
 		}
 		return providers.AlreadyGone, nil

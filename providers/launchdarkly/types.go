@@ -2,6 +2,7 @@ package launchdarkly
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
@@ -45,6 +46,7 @@ type collection struct {
 			Href string `json:"href"`
 		} `json:"next"`
 	} `json:"_links"`
+	date time.Time // the vendor's clock; zero where it did not tell
 }
 
 func (c *collection) hasNext() bool {
@@ -58,8 +60,8 @@ type caller struct {
 }
 
 // minted is a record with its whole secret, which is shown once. Id and secret
-// are decoded apart from the rest, so that a surprise elsewhere in the record
-// cannot lose them.
+// are decoded each by itself, so that a surprise elsewhere in the record cannot
+// lose them; what is missing, check tells.
 type minted struct {
 	id     string
 	secret secret.Secret
@@ -67,16 +69,14 @@ type minted struct {
 }
 
 func (m *minted) UnmarshalJSON(data []byte) error {
-	var essence struct {
-		ID    string        `json:"_id"`
+	var id struct {
+		ID string `json:"_id"`
+	}
+	var token struct {
 		Token secret.Secret `json:"token"`
 	}
-	if err := json.Unmarshal(data, &essence); err != nil {
-		return err
-	}
-	m.id, m.secret = essence.ID, essence.Token
-	_ = json.Unmarshal(data, &m.record) // as far as it goes
-	m.record.ID = essence.ID
+	_, _, _ = json.Unmarshal(data, &id), json.Unmarshal(data, &token), json.Unmarshal(data, &m.record) // as far as it goes
+	m.id, m.secret, m.record.ID = id.ID, token.Token, id.ID
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/transport"
 )
@@ -38,6 +39,31 @@ func newClient(hc *http.Client, c Config, o transport.Options) (*client, error) 
 		prefix = "/api/accounts/" + url.PathEscape(strconv.FormatInt(c.AccountID, 10))
 	}
 	return &client{http: wire, tokens: prefix + "/api_tokens", resources: prefix + "/permissions/resources"}, nil
+}
+
+// with returns a client with another credential.
+func (c *client) with(s secret.Secret) *client {
+	return &client{http: c.http.With(s), tokens: c.tokens, resources: c.resources}
+}
+
+// accounts is GET /api/accounts: 200 with an array of the accounts that the
+// credential opens; also 401, 429. It returns their ids.
+func (c *client) accounts(ctx context.Context) ([]string, error) {
+	var accounts []struct {
+		ID text `json:"id"`
+	}
+	_, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: "/api/accounts", Retry: transport.Read}, &accounts)
+	if err != nil {
+		return nil, err
+	}
+	if accounts == nil {
+		return nil, &providers.Error{Provider: providerName, Code: providers.CodeBadAnswer, Status: 200, Message: "the answer is no list of accounts"}
+	}
+	ids := make([]string, len(accounts))
+	for i := range accounts {
+		ids[i] = string(accounts[i].ID)
+	}
+	return ids, nil
 }
 
 // list streams GET …/api_tokens: 200 with a bare array, without paging or
@@ -76,40 +102,33 @@ func (c *client) get(ctx context.Context, id string) (*record, error) {
 
 // create is POST …/api_tokens with name, resources and, since mid-2026,
 // expires_at (an older server ignores it): 200, not 201, with the record and its
-// secret; also 401, 403, 422, 429. That a 429 was not carried out is assumed.
+// secret; also 401, 403, 422, 429. That a 429 was not carried out is assumed. What
+// the answer told is returned beside the error that it does not tell all.
 func (c *client) create(ctx context.Context, body newToken) (*minted, error) {
 	var m minted
 	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.tokens, Body: body, Retry: transport.Unexecuted}, &m)
 	if err == nil {
 		err = m.check()
 	}
-	if err != nil {
-		return nil, withNext(err, providers.CodeOutcomeUnknown,
-			"list tokens with the new name as query; a token that nobody has the secret of must be revoked before this is tried again")
-	}
-	return &m, nil
+	return &m, err
 }
 
 // reset is POST …/api_tokens/{id}/reset without a body: 200 with a new record
 // under a new id and its secret, while the old record stays until its grace
 // ends; also 401, 403, 404, 422, 429. Only a token without an end of life can be
-// reset, and only once; 422 is the answer to both (its wording is assumed).
+// reset, and only once; 422 is the answer to both (its wording is assumed). What the
+// answer told is returned beside the error that it does not tell all.
 func (c *client) reset(ctx context.Context, id string) (*minted, error) {
 	if err := checkTokenID(id); err != nil {
-		return nil, err
+		return &minted{}, err
 	}
 	var m minted
 	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.token(id) + "/reset", Retry: transport.Unexecuted}, &m)
 	if err == nil {
 		err = m.check()
 	}
-	if err != nil {
-		err = withNext(err, providers.CodeRejected,
-			"read the token again: Mailtrap resets only a token without an end of life, and only once; a token with an end of life is rotated by a new token")
-		return nil, withNext(err, providers.CodeOutcomeUnknown, "list tokens: if token "+id+" now has an end of life, the reset happened and its secret is lost; "+
-			"the new token is the one whose name ends in its own id: rotate that one, then revoke what is left over")
-	}
-	return &m, nil
+	return &m, withNext(err, providers.CodeRejected,
+		"read the token again: Mailtrap resets only a token without an end of life, and only once; a token with an end of life is rotated by a new token")
 }
 
 // delete is DELETE …/api_tokens/{id}: 204, at once and permanent; also 401, 403,

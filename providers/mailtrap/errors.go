@@ -104,7 +104,7 @@ func strange404(e *providers.Error, request transport.Request, response transpor
 	e.Code = providers.CodeBadAnswer
 	e.Message = "a 404 came that is not in Mailtrap's form, so it does not prove that the record is gone"
 	e.Next = "ask the operator to check the connection's base_url, account_id and any proxy in between"
-	if request.Retry == transport.Repeatable && response.Attempts > 1 {
+	if request.Retry == transport.Repeatable && response.MayHaveActed {
 		e.Code = providers.CodeOutcomeUnknown
 		e.Next = "read the token to see whether an earlier attempt was carried out before trying again"
 	}

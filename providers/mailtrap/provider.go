@@ -45,6 +45,7 @@ var (
 	_ providers.Getter             = (*Provider)(nil)
 	_ providers.Creator[TokenSpec] = (*Provider)(nil)
 	_ providers.Rotator            = (*Provider)(nil)
+	_ providers.Verifier           = (*Provider)(nil)
 	_ providers.Revoker            = (*Provider)(nil)
 	_ providers.HandOff            = (*Provider)(nil)
 )
@@ -71,6 +72,7 @@ type Provider struct {
 
 	mu    sync.Mutex
 	reset map[string]bool // ids of tokens that this process reset: in grace until their end
+	made  map[string]bool // ids of tokens whose secret this process got: none is an orphan
 }
 
 // New returns the provider for c. It sends nothing. Its error names everything
@@ -88,6 +90,7 @@ func New(hc *http.Client, c Config, o transport.Options) (*Provider, error) {
 		words:   c.ResourceWords,
 		now:     c.Now,
 		reset:   map[string]bool{},
+		made:    map[string]bool{},
 	}, nil
 }
 
@@ -188,7 +191,7 @@ func (p *Provider) Revoke(ctx context.Context, token providers.Token) (providers
 	switch {
 	case err == nil:
 		return providers.Revoked, nil
-	case providers.CodeOf(err) == providers.CodeNotFound && response.Attempts > 1:
+	case providers.CodeOf(err) == providers.CodeNotFound && response.MayHaveActed:
 		return providers.Revoked, nil // an earlier attempt did it, its answer was lost
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		return providers.AlreadyGone, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/vendortest"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/mailtrap"
@@ -64,8 +65,32 @@ func handle(t *testing.T, handler http.HandlerFunc) (*mailtrap.Provider, *atomic
 	return build(t, config(server.URL)), count
 }
 
-// lose cuts the connection instead of answering.
-func lose(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+// simulated returns the sandbox and a provider of its account, as an admin.
+func simulated(t *testing.T) (*sandbox.Sandbox, *mailtrap.Provider) {
+	t.Helper()
+	s, err := sandbox.New(sandbox.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, between(t, s, func() {})
+}
+
+// between returns a provider of the sandbox's account; event happens just before
+// a change comes in.
+func between(t *testing.T, s *sandbox.Sandbox, event func()) *mailtrap.Provider {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			event()
+		}
+		s.Handler().ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	access := s.Access(server.URL).Mailtrap
+	return build(t, mailtrap.Config{
+		BaseURL: access.BaseURL, AccountID: access.AccountID, Credential: vendortest.Credential(access.Credential),
+	})
+}
 
 // wantCode fails unless err is an Error of Mailtrap's with the code, and returns it.
 func wantCode(t *testing.T, err error, code providers.Code) *providers.Error {
@@ -76,6 +101,11 @@ func wantCode(t *testing.T, err error, code providers.Code) *providers.Error {
 	}
 	if e.Code != code || e.Provider != "mailtrap" || e.Message == "" {
 		t.Fatalf("error is %+v, want code %s", e, code)
+	}
+	for _, s := range []string{credential, newSecret} {
+		if text := vendortest.Texts(err); strings.Contains(text, s) {
+			t.Fatalf("the error shows a secret: %s", text)
+		}
 	}
 	return e
 }
@@ -229,15 +259,30 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// A 404 after a repetition means that an earlier attempt did it.
+// A 404 after a repetition means that an earlier attempt did it, unless none of
+// them can have been carried out.
 func TestRevokeRepeated(t *testing.T) {
 	t.Parallel()
-	p := serve(t,
-		vendortest.Exchange{Method: "DELETE", Path: tokensPath + "/7", Status: 502, Answer: "<html>", AnswerHeader: html},
-		vendortest.Exchange{Method: "DELETE", Path: tokensPath + "/7", Status: 404, Answer: `{"error":"Not Found"}`},
-	)
-	if got, err := p.Revoke(t.Context(), providers.Token{ID: "7"}); err != nil || got != providers.Revoked {
-		t.Errorf("got %q, %v", got, err)
+	limited := vendortest.Exchange{Status: 429, Answer: `{"errors":"Rate limit exceeded"}`}
+	broken := vendortest.Exchange{Status: 502, Answer: "<html>", AnswerHeader: html}
+	gone := vendortest.Exchange{Status: 404, Answer: `{"error":"Not Found"}`}
+	for name, tt := range map[string]struct {
+		answers []vendortest.Exchange
+		want    providers.Revocation
+	}{
+		"502":         {[]vendortest.Exchange{broken, gone}, providers.Revoked},
+		"429":         {[]vendortest.Exchange{limited, gone}, providers.AlreadyGone},
+		"429 and 502": {[]vendortest.Exchange{limited, broken, gone}, providers.Revoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i := range tt.answers {
+				tt.answers[i].Method, tt.answers[i].Path = "DELETE", tokensPath+"/7"
+			}
+			if got, err := serve(t, tt.answers...).Revoke(t.Context(), providers.Token{ID: "7"}); err != nil || got != tt.want {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
 	}
 }
 
@@ -253,6 +298,10 @@ func TestStrange404(t *testing.T) {
 	failed := vendortest.Exchange{Method: "DELETE", Path: tokensPath + "/7", Status: 500, Answer: `{"errors":"Unexpected error"}`}
 	_, err = serve(t, failed, strange).Revoke(t.Context(), providers.Token{ID: "7"})
 	wantCode(t, err, providers.CodeOutcomeUnknown)
+
+	limited := vendortest.Exchange{Method: "DELETE", Path: tokensPath + "/7", Status: 429, Answer: `{"errors":"Rate limit exceeded"}`}
+	_, err = serve(t, limited, strange).Revoke(t.Context(), providers.Token{ID: "7"})
+	wantCode(t, err, providers.CodeBadAnswer)
 
 	_, err = serve(t, vendortest.Exchange{Method: "GET", Path: tokensPath + "/7", Status: 404}).Get(t.Context(), providers.Ref{ID: "7"})
 	wantCode(t, err, providers.CodeBadAnswer)

@@ -13,9 +13,9 @@ import (
 const (
 	// minTwin is the least life of a twin that has an end.
 	minTwin = 30 * 24 * time.Hour
-	// maxLook bounds the look at the old record after a reset: the new secret waits
+	// maxGlance bounds the look at the old record after a reset: the new secret waits
 	// for it and must not be held back for long.
-	maxLook = 3 * time.Second
+	maxGlance = 3 * time.Second
 	// maxSuffix is what a reset adds to a name at most: a space and an id.
 	maxSuffix = 20
 )
@@ -147,7 +147,8 @@ func twinSpec(r *record) (TokenSpec, error) {
 
 // Rotate reads the token again, refuses with CodeConflict where it is no longer
 // what was planned for, and sends one change. It never deletes the old token:
-// that waits until the caller delivered the new secret.
+// that waits until the caller delivered the new secret. After a lost answer the
+// error has CodeOutcomeUnknown and says in Lost what the list shows.
 func (p *Provider) Rotate(ctx context.Context, token providers.Token, plan providers.RotationPlan) (providers.Minted, error) {
 	if plan.Method != providers.MethodReset && plan.Method != providers.MethodTwin {
 		return providers.Minted{}, invalid("unknown rotation method %s", quote(string(plan.Method)))
@@ -164,7 +165,7 @@ func (p *Provider) Rotate(ctx context.Context, token providers.Token, plan provi
 		return providers.Minted{}, err
 	}
 	if plan.Method == providers.MethodReset {
-		return p.rotateByReset(ctx, token.ID)
+		return p.rotateByReset(ctx, current)
 	}
 	return p.rotateByTwin(ctx, current, plan.NewExpires)
 }
@@ -175,7 +176,7 @@ func checkSame(planned, current providers.Token) error {
 	switch {
 	case planned.Name != current.Name || planned.NameKey != current.NameKey:
 		what, from, to = "name", planned.Name, current.Name
-	case planned.AccessKey != current.AccessKey:
+	case !planned.SameAccess(&current):
 		what, from, to = "access", string(planned.Access), string(current.Access)
 	case !planned.Expires.Equal(current.Expires):
 		what, from, to = "end of life", planned.Expires.String(), current.Expires.String()
@@ -192,13 +193,11 @@ func checkSame(planned, current providers.Token) error {
 // rotateByReset resets. Should the answer keep the old id, against what was
 // recorded, then the token was renewed in place and nothing is told of the old
 // secret's end.
-func (p *Provider) rotateByReset(ctx context.Context, id string) (providers.Minted, error) {
+func (p *Provider) rotateByReset(ctx context.Context, current *record) (providers.Minted, error) {
+	id := string(current.ID)
 	m, err := p.client.reset(ctx, id)
 	if err != nil {
-		if providers.CodeOf(err) == providers.CodeOutcomeUnknown {
-			p.rememberReset(id) // if it now has an end of life, then by this reset
-		}
-		return providers.Minted{}, err
+		return providers.Minted{}, p.lostReset(ctx, current, m, err)
 	}
 	if string(m.ID) == id {
 		return p.minted(m), nil
@@ -212,7 +211,7 @@ func (p *Provider) rotateByReset(ctx context.Context, id string) (providers.Mint
 // graceEnd reads when the reset token stops; unknown where that cannot be read
 // soon, or where the record does not show the reset.
 func (p *Provider) graceEnd(ctx context.Context, id string) providers.Date {
-	ctx, cancel := context.WithTimeout(ctx, maxLook)
+	ctx, cancel := context.WithTimeout(ctx, maxGlance)
 	defer cancel()
 	old, err := p.client.get(ctx, id)
 	if err != nil || old.Expires.date.IsNever() {
@@ -230,7 +229,7 @@ func (p *Provider) rotateByTwin(ctx context.Context, current *record, expires pr
 		return providers.Minted{}, invalid("a twin needs an end of life, or never")
 	}
 	spec.Expires = expires
-	result, err := p.Create(ctx, spec)
+	result, err := p.create(ctx, spec, "call rotate_token on token "+string(current.ID)+" again")
 	if err != nil {
 		return providers.Minted{}, err
 	}

@@ -128,18 +128,32 @@ func checkExpires(expires providers.Date, now time.Time) error {
 
 // Create makes a token. The Expires of the answer is what Mailtrap told, which
 // can differ from what was asked: see [ExpiryDiffers].
+//
+// The tokens of the same name are listed before, since Mailtrap does not tell when
+// a token was made: without that list nothing is sent. After a lost answer they are
+// listed again, and the error has CodeOutcomeUnknown and says in Lost what is new.
 func (p *Provider) Create(ctx context.Context, spec TokenSpec) (providers.Minted, error) {
+	return p.create(ctx, spec, "call create_mailtrap_token again")
+}
+
+// create is Create; again says how to try once more.
+func (p *Provider) create(ctx context.Context, spec TokenSpec, again string) (providers.Minted, error) {
 	if err := p.CheckSpec(spec); err != nil {
 		return providers.Minted{}, err
 	}
+	before, err := p.namesakes(ctx, spec.Name)
+	if err != nil {
+		return providers.Minted{}, nothingSent(err)
+	}
 	m, err := p.client.create(ctx, spec.body(p.words))
 	if err != nil {
-		return providers.Minted{}, err
+		return providers.Minted{}, p.lostCreation(ctx, spec.Name, before, m, again, err)
 	}
 	return p.minted(m), nil
 }
 
 func (p *Provider) minted(m *minted) providers.Minted {
+	p.rememberMade(string(m.ID))
 	return providers.Minted{Token: p.token(&m.record, p.now()), Secret: m.Secret}
 }
 

@@ -70,6 +70,18 @@ func (p *Provider) rememberReset(id string) {
 	p.reset[id] = true
 }
 
+func (p *Provider) wasMade(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.made[id]
+}
+
+func (p *Provider) rememberMade(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.made[id] = true
+}
+
 // lastFour drops what is not the end of a secret: nothing longer may pass.
 func lastFour(s string) string {
 	clean, altered := sanitize.Text(s, 4)

@@ -3,7 +3,6 @@ package transport_test
 import (
 	"bytes"
 	"compress/gzip"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -308,37 +307,4 @@ func TestMeaning(t *testing.T) {
 	if diff := cmp.Diff(tests, got, cmp.AllowUnexported(test{})); diff != "" {
 		t.Errorf("codes (-want +got):\n%s", diff)
 	}
-}
-
-// TestTrace: the vendor's id of the last request that was to change something, else of the
-// last that read.
-func TestTrace(t *testing.T) {
-	t.Parallel()
-	const good = `{"id":"a"}`
-	cut := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
-	v := serve(t,
-		status(200, good, "X-Request-Id", "read-1"), status(200, good, "X-Request-Id", "read-2"),
-		status(200, good, "X-Request-Id", "change-\u202e1"), status(200, good, "X-Request-Id", "read-3"),
-		status(403, "{}", "X-Request-Id", "change-2"), cut,
-	)
-	ctx, trace := providers.WithTrace(t.Context())
-	c := client(t, v.URL)
-	for i, step := range []struct {
-		rule transport.Rule
-		code providers.Code
-		id   string
-	}{
-		{transport.Read, "", "read-1"},
-		{transport.Read, "", "read-2"},
-		{transport.Once, "", "change-1"},
-		{transport.Read, "", "change-1"},
-		{transport.Once, providers.CodeForbidden, "change-2"},
-		{transport.Once, providers.CodeOutcomeUnknown, ""}, // no answer, no id
-	} {
-		_, err := do(ctx, c, call(step.rule))
-		wantCode(t, err, step.code)
-		want(t, fmt.Sprintf("request id after step %d", i), trace.RequestID, step.id)
-	}
-	_, err := do(t.Context(), client(t, serve(t, status(200, good)).URL), read()) // who does not ask is told nothing
-	wantCode(t, err, "")
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -81,6 +82,30 @@ func (a *attempt) quotable(text string) string {
 	}
 	return sanitize.Message(text)
 }
+
+// requestID returns what the header of that name says, cleaned.
+func (a *attempt) requestID(header string) string {
+	if header == "" || a.response == nil {
+		return ""
+	}
+	return a.quotable(a.response.Header.Get(header))
+}
+
+// quiet returns err without what the other side sent: net/http quotes an answer
+// that is not HTTP.
+func (a *attempt) quiet(err error) error {
+	text, _, _ := strings.Cut(err.Error(), `"`)
+	return quietError{a.quotable(strings.TrimRight(text, " :([")), err}
+}
+
+// quietError hides the text of an error, and not what it is.
+type quietError struct {
+	text string
+	err  error
+}
+
+func (e quietError) Error() string        { return e.text }
+func (e quietError) Is(target error) bool { return errors.Is(e.err, target) }
 
 // close ends the attempt and keeps its connection for the next one, if what is
 // left of the body is short.

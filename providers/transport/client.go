@@ -96,10 +96,27 @@ type Request struct {
 
 // Response is what a vendor answered, without its body.
 type Response struct {
-	Status    int
-	Attempts  int // 1 where nothing was repeated
-	RequestID string
+	Status   int
+	Attempts int // 1 where nothing was repeated
+	// MayHaveActed says that an attempt before the last may have been carried out.
+	MayHaveActed bool
+	RequestID    string
+	Date         time.Time // the vendor's clock as it answered; zero where it did not tell
 }
+
+// With returns a client of the same vendor with another credential, whose answers
+// change nothing here: neither what is known of the budgets nor the credential.
+func (c *Client) With(credential secret.Secret) *Client {
+	return &Client{
+		http: c.http, base: c.base, dialect: c.dialect, options: c.options, source: fixed{credential},
+		pacer: newPacer(c.options.Reserve), retries: c.retries, reading: make(chan struct{}, 1),
+	}
+}
+
+// fixed is a source that gives the same credential each time.
+type fixed struct{ credential secret.Secret }
+
+func (f fixed) Read(context.Context) (secret.Secret, error) { return f.credential, nil }
 
 // Credential returns the credential, read from its source if that has not been
 // done yet.
@@ -238,14 +255,14 @@ func (c *Client) exchange(ctx context.Context, req Request, whole bool) (*attemp
 		}
 	}
 	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, req, payload, whole) })
-	response := Response{Attempts: t.count}
-	defer func() { providers.NoteRequest(ctx, response.RequestID, req.Retry.isChange()) }()
+	response := Response{Attempts: t.count, MayHaveActed: t.doubt}
 	if err != nil {
 		return nil, response, c.doubted(req, t, err)
 	}
 	if t.last.response != nil {
 		response.Status = t.last.response.StatusCode
-		response.RequestID = requestID(t.last.response.Header, c.dialect.RequestID)
+		response.RequestID = t.last.requestID(c.dialect.RequestID)
+		response.Date, _ = http.ParseTime(t.last.response.Header.Get("Date"))
 	}
 	if err := c.failure(ctx, req, t.last, response); err != nil {
 		t.last.close()
@@ -308,6 +325,7 @@ func (c *Client) attempt(ctx context.Context, req Request, payload []byte, crede
 		a.close()
 		return nil, err
 	}
+	providers.NoteRequest(ctx, a.requestID(c.dialect.RequestID), req.Retry.isChange())
 	if whole && a.err == nil && a.isAccepted() {
 		a.read()
 	}
@@ -365,7 +383,7 @@ func (c *Client) build(a *attempt, req Request, payload []byte) (*http.Request, 
 // networkError maps an attempt without a whole answer. A change that may have
 // reached the vendor has an unknown outcome, whatever cut the line.
 func (c *Client) networkError(ctx context.Context, req Request, a *attempt, response Response) error {
-	cause := stripURL(a.err)
+	cause := a.quiet(stripURL(a.err))
 	isLost := req.Retry.isChange() && a.mayHaveRun()
 	switch {
 	case isLost && a.response == nil:
@@ -379,7 +397,7 @@ func (c *Client) networkError(ctx context.Context, req Request, a *attempt, resp
 	case a.response != nil:
 		return c.brokenAnswer(req, response, "the answer broke off", cause)
 	default:
-		e := c.fail(providers.CodeUnavailable, "no answer: "+reason(cause), cause)
+		e := c.fail(providers.CodeUnavailable, "no answer: "+cause.Error(), cause)
 		e.Next = "check base_url, proxy, ca_file and network, then try again"
 		return e
 	}
@@ -399,13 +417,6 @@ func stripURL(err error) error {
 		return urlError.Err
 	}
 	return err
-}
-
-// reason says why there was no answer, without what the other side sent:
-// net/http quotes an answer that is not HTTP.
-func reason(err error) string {
-	text, _, _ := strings.Cut(err.Error(), `"`)
-	return sanitize.Message(strings.TrimRight(text, " :(["))
 }
 
 func (c *Client) fail(code providers.Code, message string, cause error) *providers.Error {
@@ -467,11 +478,4 @@ func statusMeaning(status int, isChange bool) (providers.Code, string, string) {
 	default:
 		return providers.CodeRejected, "the vendor refused the request", "check the arguments"
 	}
-}
-
-func requestID(h http.Header, name string) string {
-	if name == "" {
-		return ""
-	}
-	return sanitize.Message(h.Get(name))
 }

@@ -256,12 +256,8 @@ func wantCode(t *testing.T, err error, code providers.Code) *providers.Error {
 // wantNoSecret checks what the error shows of itself and of its causes.
 func wantNoSecret(t *testing.T, err error) {
 	t.Helper()
-	text := fmt.Sprintf("%v %+v", err, err)
-	if e := (*providers.Error)(nil); errors.As(err, &e) {
-		text += e.Next + e.VendorCode + e.RequestID
-	}
-	for _, secret := range []string{credential, canary} {
-		if strings.Contains(text, secret) {
+	for _, secret := range []string{credential, canary, other} {
+		if text := vendortest.Texts(err); strings.Contains(text, secret) {
 			t.Errorf("the error shows %q: %s", secret, text)
 		}
 	}
