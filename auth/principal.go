@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
 // The ways by which a principal is known, as Principal.Method names them.
@@ -84,8 +85,10 @@ func (p Principal) MayApprove(owner, connection string) bool {
 
 type principalKey struct{}
 
-// WithPrincipal returns a context that carries p.
+// WithPrincipal returns a context that carries p, its name cleaned: whoever vouches for a caller may
+// have taken the name from anywhere.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	p.Name = sanitize.ID(p.Name)
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
