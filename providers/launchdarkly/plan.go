@@ -181,7 +181,9 @@ func (r *record) baseRank() int {
 	}
 }
 
-// maxSide bounds each side of a difference, in runes.
+// maxSide bounds each side of a difference, in runes. The arrow between them stands in
+// neither side, nor does a quotation mark inside a quoted one: the text could look like
+// another difference.
 const maxSide = 400
 
 func differences(from, to *record, before, after providers.Token) []string {
@@ -199,13 +201,14 @@ func differences(from, to *record, before, after providers.Token) []string {
 }
 
 func contrast(from, to string) string {
+	from, to = strings.ReplaceAll(from, "→", "->"), strings.ReplaceAll(to, "→", "->")
 	if from == to {
 		return from + " → a text that looks the same but is not"
 	}
 	return from + " → " + to
 }
 
-func quote(s string) string { return `"` + s + `"` }
+func quote(s string) string { return `"` + strings.ReplaceAll(s, `"`, `'`) + `"` }
 
 func joined(scopes []string) string {
 	if len(scopes) == 0 {
