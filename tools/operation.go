@@ -78,7 +78,7 @@ func targetsOnRecord(tokens []providers.Token) []ledger.Target {
 func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...ledger.Limit) (*operation, error) {
 	lease, err := c.Ledger.Begin(ctx, id, i, limits...)
 	if err != nil {
-		return nil, c.notBegun(ctx, err)
+		return nil, c.notBegun(ctx, i, err)
 	}
 	o := &operation{call: c, lease: lease, id: lease.ID()}
 	o.log("operation begun", "targets", len(i.Targets)+i.MoreTargets)
@@ -87,7 +87,7 @@ func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...
 }
 
 // notBegun says why a change was not put on record, and so not sent.
-func (c *Call) notBegun(ctx context.Context, err error) error {
+func (c *Call) notBegun(ctx context.Context, i ledger.Intent, err error) error {
 	var taken *ledger.ChangeInProgressError
 	var limit *ledger.LimitError
 	switch {
@@ -99,6 +99,8 @@ func (c *Call) notBegun(ctx context.Context, err error) error {
 			Code: "change_in_progress", Message: "nothing was sent: " + taken.Error(),
 			Next: "see how it stands with get_operation " + taken.Operation + ", then call again without confirm",
 		}
+	case errors.As(err, &limit) && limit.Limit.Single:
+		return c.escalated(ctx, i.Preview)
 	case errors.As(err, &limit):
 		return &Problem{Code: codeLimit, Message: "nothing was sent: " + limit.Error(), Next: "wait, or ask the operator"}
 	default:

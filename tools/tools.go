@@ -160,6 +160,7 @@ type Call struct {
 	Principal auth.Principal
 	request   mcp.CallToolRequest
 	server    *server.MCPServer
+	yes       approval
 }
 
 // Offered returns the tools that at least one connection can serve and policy
