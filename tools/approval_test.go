@@ -62,8 +62,8 @@ func (h *harness) declineAtTerminal(shown result) {
 	})
 }
 
-// onRecord returns what is on record of the change that a call made.
-func (h *harness) onRecord(r result) ledger.Operation {
+// operationOf returns what is on record of the change that a call made.
+func (h *harness) operationOf(r result) ledger.Operation {
 	h.t.Helper()
 	op, err := h.env.Ledger.Get(h.t.Context(), r.str("operation_id"))
 	if err != nil {
@@ -76,7 +76,7 @@ func (h *harness) onRecord(r result) ledger.Operation {
 // and from which preview it came.
 func (h *harness) wantApprovedBy(r result, who string) {
 	h.t.Helper()
-	if op := h.onRecord(r); op.ApprovedBy != who || op.Preview == "" {
+	if op := h.operationOf(r); op.ApprovedBy != who || op.Preview == "" {
 		h.t.Errorf("operation %s came from preview %q, approved by %q, want by %q", op.ID, op.Preview, op.ApprovedBy, who)
 	}
 }

@@ -432,7 +432,7 @@ func TestEverythingWhoseAnswerIsLost(t *testing.T) {
 		if again.get("replayed") != true || again.str("operation_id") != lost.str("operation_id") {
 			t.Errorf("the replay answered %s", again.text)
 		}
-		if op := h.onRecord(lost); op.Outcome != ledger.Unknown {
+		if op := h.operationOf(lost); op.Outcome != ledger.Unknown {
 			t.Errorf("the outcome on record is %q", op.Outcome)
 		}
 		if len(h.sent()) != 1 {

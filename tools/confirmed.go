@@ -179,19 +179,22 @@ func (c *Call) running(ctx context.Context, p ledger.Preview) error {
 	if err != nil {
 		return c.noLedger(err)
 	}
-	switch {
-	case len(page.Operations) > 0 && page.Operations[0].IsOpen():
-		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	case len(page.Operations) > 0:
-		op := page.Operations[0]
-		return &Problem{
-			Code: "interrupted", Message: "the change was cut off; it ended as " + string(op.Outcome),
-			Next: "call get_operation " + op.ID,
+	inProgress := &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
+	if len(page.Operations) == 0 {
+		if c.Now().Sub(p.Taken) < callTime { // until then it may still be sent
+			return inProgress
 		}
-	case c.Now().Sub(p.Taken) < changeTime:
-		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	default:
-		return &Problem{Code: "interrupted", Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+		return &Problem{Code: codeInterrupted, Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+	}
+	op := page.Operations[0]
+	// Between the outcome and the result stands a last look at the vendor.
+	if op.IsOpen() || op.Claims == 0 && c.Now().Sub(op.Ended) < changeTime {
+		inProgress.Next += ", or call get_operation " + op.ID
+		return inProgress
+	}
+	return &Problem{
+		Code: codeInterrupted, Message: "the change was cut off; it ended as " + string(op.Outcome),
+		Next: "call get_operation " + op.ID,
 	}
 }
 

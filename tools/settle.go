@@ -1,9 +1,11 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
+	"runtime/debug"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
@@ -19,6 +21,8 @@ func (e *Env) LookBack(ctx context.Context) {
 	if !e.HasLedger() {
 		return
 	}
+	// Opening the ledger leaves more garbage than an idle server would ever collect.
+	defer debug.FreeOSMemory()
 	e.Settle(ctx)
 	left, err := e.unsettled(ctx, ledger.Query{})
 	if err != nil {
@@ -29,11 +33,46 @@ func (e *Env) LookBack(ctx context.Context) {
 		op := &left[i]
 		e.Log.Warn("operation needs a look", "operation", op.ID, "outcome", op.Outcome, "tool", op.Tool, "connection", op.Connection, "started", op.Started)
 	}
-	removed, err := e.Escrow.Expire(ctx, e.EscrowRetention, func(id string) bool {
+	e.clearOld(ctx)
+}
+
+// clearEvery is how often a server that runs on looks for copies in escrow that need not
+// be kept any more.
+const clearEvery = time.Hour
+
+// Attend looks back, and then keeps the escrow clear until ctx ends.
+func (e *Env) Attend(ctx context.Context) {
+	e.LookBack(ctx)
+	ticker := time.NewTicker(clearEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			e.clearOld(ctx)
+		}
+	}
+}
+
+// clearOld removes the copies of secrets that were delivered long enough ago. One that
+// no sink has is kept at any age.
+func (e *Env) clearOld(ctx context.Context) {
+	if !e.HasLedger() {
+		return
+	}
+	removed, err := e.Escrow.Expire(ctx, func(id string) bool {
 		op, err := e.Ledger.Get(ctx, id)
-		return err == nil && op.Outcome == ledger.Done
+		if err != nil || op.Outcome != ledger.Done {
+			return false
+		}
+		delivered := op.Ended
+		if op.Resolved.After(delivered) {
+			delivered = op.Resolved
+		}
+		return !delivered.Add(e.EscrowRetention).After(e.Now())
 	})
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		e.Log.Error("escrow not cleared", "error", err)
 	}
 	if len(removed) > 0 {
@@ -85,25 +124,36 @@ func (e *Env) settle(ctx context.Context, id string) error {
 	}
 	op := lease.Operation()
 	r := e.known(ctx, &op)
-	if err := lease.Finish(ctx, r); err != nil {
-		return err
+	if err := e.end(ctx, lease, &op, r); err != nil {
+		return errors.Join(err, lease.Release(ctx)) // for the next one who looks
 	}
 	e.Log.Warn("operation was cut off", "operation", id, "tool", op.Tool, "connection", op.Connection, "step", op.Step, "outcome", r.Outcome, "head", lease.Head().Hash)
-	if op.Of != "" && r.Outcome == ledger.Done {
-		return e.Ledger.Resolve(ctx, op.Of, id, ledger.Result{Outcome: ledger.Done})
-	}
 	return nil
+}
+
+// end puts the outcome on record: of a delivery, first that its secret is delivered.
+func (e *Env) end(ctx context.Context, lease *ledger.Lease, op *ledger.Operation, r ledger.Result) error {
+	if op.Of != "" && r.Outcome == ledger.Done {
+		minting, err := e.Ledger.Get(ctx, op.Of)
+		if err != nil {
+			return err
+		}
+		if err := e.Ledger.Resolve(ctx, op.Of, op.ID, resolution(&minting, r.Verified)); err != nil && !errors.Is(err, ledger.ErrFinished) {
+			return err
+		}
+	}
+	return lease.Finish(ctx, r)
 }
 
 // known is what is known of an operation that was cut off.
 func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
-	unknown := ledger.Result{Outcome: ledger.Unknown, ErrorCode: "interrupted"}
+	unknown := ledger.Result{Outcome: ledger.Unknown, ErrorCode: codeInterrupted}
 	switch {
 	case op.Group:
 		unknown.Note = "cut off; each target that was begun is an operation of its own"
 		return unknown
-	case op.Of != "" && op.Step == stepDelivered:
-		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.NewTokenID, Verified: verifiedSkipped}}
+	case op.Of != "" && isDelivered(op):
+		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.Targets[0].ID, Verified: cmp.Or(op.Verified, verifiedSkipped)}}
 	case op.Of != "":
 		unknown.Note = "cut off while delivering; the secret is still in escrow under operation " + op.Of
 		return unknown
@@ -113,10 +163,15 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 	}
 	_, meta, err := e.Escrow.Get(ctx, op.ID)
 	switch {
-	case !errors.Is(err, fs.ErrNotExist): // one that cannot be read now is kept all the same
-		return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: "interrupted", Details: ledger.Details{NewTokenID: meta.TokenID}}
-	case op.Step == stepDelivered || op.Step == stepVerified:
-		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Note: "cut off after the delivery"}}
+	case err == nil:
+		return inEscrow(ledger.Details{NewTokenID: meta.TokenID, OldTokenID: replacedBy(op.Targets, meta.TokenID), Note: keptNote(op)})
+	case !errors.Is(err, fs.ErrNotExist): // it is kept all the same
+		e.Log.Error("escrow not readable", "operation", op.ID, "error", err)
+		return inEscrow(ledger.Details{Note: "cut off; the escrow cannot be read now, so whether the secret is there is not known"})
+	case isDelivered(op): // nothing but an operator removes an escrow copy before the end
+		return ledger.Result{Outcome: ledger.Done, ErrorCode: codeInterrupted, Details: ledger.Details{
+			Verified: cmp.Or(op.Verified, verifiedSkipped), Note: "cut off after the delivery",
+		}}
 	case op.NewTokenID != "":
 		unknown.Note = "cut off before the secret was safe: nobody has the secret of token " + op.NewTokenID + "; revoke or rotate it"
 	case len(op.Targets) > 0:
@@ -125,4 +180,33 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 		unknown.Note = "cut off; whether the token was made is not known: list tokens with this name, revoke one that nobody expected"
 	}
 	return unknown
+}
+
+// codeInterrupted is on record of what was cut off.
+const codeInterrupted = "interrupted"
+
+// isDelivered reports whether the sink took the secret, as far as is on record.
+func isDelivered(op *ledger.Operation) bool {
+	return op.Step == stepDelivered || op.Step == stepVerified
+}
+
+func inEscrow(d ledger.Details) ledger.Result {
+	return ledger.Result{Outcome: ledger.Escrowed, ErrorCode: codeInterrupted, Details: d}
+}
+
+// replacedBy returns the token that a rotation gave a successor, empty where it kept its
+// id or none was rotated.
+func replacedBy(targets []ledger.Target, token string) string {
+	if len(targets) != 1 || targets[0].ID == token {
+		return ""
+	}
+	return targets[0].ID
+}
+
+// keptNote says of a secret in escrow how far its delivery came.
+func keptNote(op *ledger.Operation) string {
+	if !isDelivered(op) {
+		return "cut off before the delivery was on record; the secret is in escrow"
+	}
+	return "cut off after the delivery; deliver_secret without deliver_to finishes it"
 }

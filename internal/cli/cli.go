@@ -89,6 +89,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(),
 		a.callCommand(),
+		a.deliverCommand(),
 		a.toolsCommand(),
 		a.demoCommand(),
 		a.sandboxCommand(),

@@ -592,5 +592,18 @@ func succeed(t *testing.T, c *client.Client, tool string, arguments map[string]a
 	return content
 }
 
+// fail calls a tool that must fail and returns its error's code.
+func fail(t *testing.T, c *client.Client, tool string, arguments map[string]any) string {
+	t.Helper()
+	content, text := callTool(t, c, tool, arguments)
+	var problem struct {
+		Code string `json:"code"`
+	}
+	if err := json.Unmarshal([]byte(text), &problem); content != nil || err != nil {
+		t.Fatalf("%s: %s (%v), want an error", tool, text, err)
+	}
+	return problem.Code
+}
+
 // terminate is how a supervisor ends a process.
 const terminate = syscall.SIGTERM

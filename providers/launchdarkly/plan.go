@@ -34,7 +34,7 @@ func (p Plan) Grant() string {
 }
 
 // ChangesAccess reports whether the token will be able to do something else than now.
-func (p Plan) ChangesAccess() bool { return p.Before.AccessKey != p.After.AccessKey }
+func (p Plan) ChangesAccess() bool { return !p.Before.SameAccess(&p.After) }
 
 // PlanUpdate reads the token and says what the change would do. It changes
 // nothing. The error has CodeConflict where the token may do something else than
@@ -48,7 +48,7 @@ func (p *Provider) PlanUpdate(ctx context.Context, token providers.Token, c Chan
 		return Plan{}, err
 	}
 	before := now.record.toToken()
-	if token.AccessKey != "" && token.AccessKey != before.AccessKey {
+	if token.AccessKey != "" && !token.SameAccess(&before) {
 		e := failure(providers.CodeConflict, "the token's access changed since it was read; nothing was sent")
 		e.Next = "read the token again and repeat the change"
 		return Plan{}, e
