@@ -1,6 +1,10 @@
 package auth
 
-import "context"
+import (
+	"context"
+
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
+)
 
 // Principal is who calls.
 type Principal struct {
@@ -17,8 +21,10 @@ func Local() Principal { return Principal{Name: "local", IsLocal: true, IsAdmin:
 
 type principalKey struct{}
 
-// WithPrincipal returns a context that carries p.
+// WithPrincipal returns a context that carries p, its name cleaned: whoever vouches for a caller may
+// have taken the name from anywhere.
 func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	p.Name = sanitize.ID(p.Name)
 	return context.WithValue(ctx, principalKey{}, p)
 }
 

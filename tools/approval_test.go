@@ -875,6 +875,7 @@ func hostileTexts() map[string]string {
 		"tags":              "x\U000e0001\U000e0059\U000e007f" + fake,
 		"the very phrase":   "REVOKE 1",
 		"an end":            "Type REVOKE 1 to agree.",
+		"an arrow":          `x" → "y`,
 	}
 }
 
@@ -945,8 +946,12 @@ func TestHostileNewName(t *testing.T) {
 			},
 		} {
 			h.untouched(func() { h.call(tool, with(c.args, args{"confirm": h.call(tool, c.args).code()})).fails("not_approved") })
-			if frame, _ := outside(t, p.last()); frame != "tokenreeve is to call "+c.frame {
+			frame, quotes := outside(t, p.last())
+			if frame != "tokenreeve is to call "+c.frame {
 				t.Errorf("%s: tokenreeve says\n%s, want\n%s", what, frame, c.frame)
+			}
+			if arrows := strings.Count(quotes[0], "→"); strings.HasPrefix(tool, "update_") && arrows != 1 {
+				t.Errorf("%s: %d arrows from the old name to the new one: %s", what, arrows, quotes[0])
 			}
 		}
 	}
@@ -1274,29 +1279,20 @@ func TestTwoServersOnOneRecord(t *testing.T) {
 // two accounts. What was agreed to for one is not done at the other.
 func TestApprovalIsOfOneAccount(t *testing.T) {
 	t.Parallel()
-	each(t, map[string]struct {
-		tool string
-		args args
-	}{
-		"LaunchDarkly": {"create_launchdarkly_token", reader()},
-		"Mailtrap":     {"create_mailtrap_token", viewer()},
-	}, func(t *testing.T, c struct {
-		tool string
-		args args
-	},
-	) {
-		s := setup{box: few(), stateDir: filepath.Join(t.TempDir(), "state"), approval: policy.HumanApproval{Single: policy.ApprovalRequired}}
-		staging, production := start(t, s), start(t, s)
-		shown := staging.call(c.tool, c.args)
-		staging.approveAtTerminal(shown)
-		production.untouched(func() {
-			production.call(c.tool, with(c.args, args{"confirm": shown.code()})).fails("targets_changed").says("leads to another account now")
-		})
-		staging.forget()
-		again := staging.call(c.tool, c.args)
-		staging.approveAtTerminal(again)
-		staging.call(c.tool, with(c.args, args{"confirm": again.code()})).is("created")
+	const tool = "create_launchdarkly_token"
+	s := setup{stateDir: filepath.Join(t.TempDir(), "state"), approval: policy.HumanApproval{Single: policy.ApprovalRequired}}
+	s.box = sandbox.Options{Tokens: 9, Seed: 1}
+	staging := start(t, s)
+	s.box.Seed = 2
+	production := start(t, s)
+	shown := staging.call(tool, reader())
+	staging.approveAtTerminal(shown)
+	production.untouched(func() {
+		production.call(tool, with(reader(), args{"confirm": shown.code()})).fails("targets_changed").says("leads to another account now")
 	})
+	again := staging.call(tool, reader())
+	staging.approveAtTerminal(again)
+	staging.call(tool, with(reader(), args{"confirm": again.code()})).is("created")
 }
 
 // TestApproveCommand: the flags that lead to this record are told to the local user only.

@@ -208,8 +208,8 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	if p.shown == nil {
 		p.shown = p.targets
 	}
-	if n := countAltered(p.shown); n > 0 {
-		p.warnings = append(p.warnings, "names with hidden or unsafe characters were cleaned; go by the ids")
+	if warning := alteredWarning(p.shown...); warning != "" {
+		p.warnings = append(p.warnings, warning)
 	}
 	shown := preview{
 		Status: statusConfirmationRequired, Effects: p.effects, Warnings: p.warnings,
@@ -221,10 +221,9 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	}
 	identity, err := f.connection.Provider.Identity(ctx)
 	if err != nil {
-		f.connection.Note(err, c.Now())
 		return nil, err
 	}
-	stored, err := json.Marshal(stored[Plan]{Account: accountOf(identity), Plan: plan, Shown: f.shown(c, p, table)})
+	stored, err := json.Marshal(stored[Plan]{Account: identity.Account, Plan: plan, Shown: f.shown(c, p, table)})
 	if err != nil {
 		return nil, fmt.Errorf("plan as JSON: %w", err)
 	}
@@ -246,16 +245,6 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	}
 	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
 	return f.wrap(shown, table), nil
-}
-
-func countAltered(tokens []providers.Token) int {
-	n := 0
-	for i := range tokens {
-		if tokens[i].NameAltered {
-			n++
-		}
-	}
-	return n
 }
 
 // confirmed judges everything again and acts. The code is spent, so the outcome
@@ -320,8 +309,8 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 	proposed := f.propose(before.Plan)
 	intent.Targets = targetsOnRecord(proposed.targets)
 	plan, err := f.plan(ctx, &before.Plan)
-	if err == nil && unidentified == nil && intent.Account != before.Account {
-		err = drifted([]string{"connection " + f.connection.Name + " leads to another account now"})
+	if err == nil {
+		err = f.sameAccount(ctx, before.Account)
 	}
 	if err == nil && !proposed.judged {
 		if changes := drift(proposed.targets, f.propose(plan).targets); len(changes) > 0 {
@@ -339,6 +328,16 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 	}
 	intent.Targets = targetsOnRecord(f.propose(plan).targets)
 	return f.act(ctx, intent, plan)
+}
+
+// sameAccount refuses to carry out at one account what was shown of another: a creation
+// has no targets that would tell.
+func (f flow[Plan, Out]) sameAccount(ctx context.Context, shown string) error {
+	identity, err := f.connection.Provider.Identity(ctx)
+	if err == nil && identity.Account != shown {
+		return drifted([]string{"connection " + f.connection.Name + " leads to another account now"})
+	}
+	return err
 }
 
 // changeTime bounds one change at a vendor with everything that belongs to it.

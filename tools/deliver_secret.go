@@ -117,7 +117,8 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 		return out, errors.Join(err, waitsInEscrow(&now))
 	}
 	out.OperationID, out.TokenID = o.id, token
-	return out, c.handOver(ctx, o, d, providers.Minted{Token: providers.Token{ID: token}, Secret: kept}, &out)
+	err = c.handOver(ctx, o, d, providers.Minted{Token: providers.Token{ID: token}, Secret: kept}, &out)
+	return out, err
 }
 
 // notInEscrow says why there is no secret to deliver of an operation that has one on

@@ -208,6 +208,7 @@ func (o *operation) escrow(ctx context.Context, m minting, minted providers.Mint
 func (o *operation) deliver(ctx context.Context, to destination, minted providers.Minted, out *mintingOut) (sink.Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, sinkTime)
 	defer cancel()
+	defer o.call.Work.AfterStop(cmp.Or(o.call.VendorTime, changeTime), cancel)() // it is in escrow
 	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret, to.options)
 	fault.Point("delivering")
 	if err != nil {

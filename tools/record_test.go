@@ -754,7 +754,7 @@ func TestDeliveryOnRecord(t *testing.T) {
 	h.callAs("bob", "deliver_secret", a).fails("unknown_operation")
 	delivered := h.call("deliver_secret", with(a, args{"deliver_to": "files/mended"})).is("delivered")
 	h.call("deliver_secret", a).fails("already_delivered")
-	ops := h.wantRecord(ledger.Query{}, "deliver_secret done", "deliver_secret failed sink_failed", "create_launchdarkly_token done")
+	ops := h.wantRecord(ledger.Query{}, "deliver_secret done", "deliver_secret failed sink_unusable", "create_launchdarkly_token done")
 	if op := ops[0]; op.Of != ops[2].ID || op.ID != delivered.str("operation_id") || op.Class != ledger.Class(policy.Mint) || op.Sink+"/"+op.Key != "files/mended" || op.Targets[0].ID != made.str("token", "id") {
 		t.Errorf("the delivery on record: %+v", op)
 	}

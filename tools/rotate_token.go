@@ -211,6 +211,7 @@ func (r rotation) out(m mintingOut) rotateTokenOut {
 		return out
 	}
 	out.Token, out.OldEnds = mintedRowOf(&m.minted.Token), m.minted.OldEnds.String()
+	out.warn(alteredWarning(m.minted.Token))
 	if m.minted.Token.ID != r.Token.ID {
 		out.OldTokenID = r.Token.ID
 	}

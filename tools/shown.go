@@ -27,7 +27,7 @@ type Shown struct {
 	Effects  []string `json:"effects,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	Count    int      `json:"count"`
-	// Owners are at most five, those of most targets first, in quotes; the last one counts
+	// Owners are at most five, each in quotes, those of most targets first; the last one counts
 	// the rest.
 	Owners  []string `json:"owners,omitempty"`
 	LastUse string   `json:"last_use,omitempty"` // a day, never, or unknown
@@ -76,22 +76,26 @@ func (f flow[Plan, Out]) shown(c *Call, p proposal, t *targets) Shown {
 	return s
 }
 
-const maxOwners = 5
+const (
+	maxOwners = 5
+	nobody    = "unknown" // the owner of a token whose owner is not told
+)
 
 // ownersOf names the owners of the targets, those of most targets first.
 func ownersOf(tokens []providers.Token) []string {
 	counts := map[string]int{}
 	for i := range tokens {
 		o := tokens[i].Owner
-		counts[cmp.Or(o.Email, o.Name, o.ID)]++
+		owner := nobody
+		if name := cmp.Or(o.Email, o.Name, o.ID); name != "" {
+			owner = inQuotes(name)
+		}
+		counts[owner]++
 	}
 	groups, rest := largestGroups(counts, maxOwners)
 	owners := make([]string, len(groups))
 	for i, g := range groups {
-		owners[i] = "unknown"
-		if g.Key != "" {
-			owners[i] = inQuotes(g.Key)
-		}
+		owners[i] = g.Key
 	}
 	if rest > 0 {
 		owners = append(owners, plural(rest, "other", "others"))
@@ -150,8 +154,9 @@ func quotedList(texts []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// inQuotes puts text that a person reads between quotation marks that are its only ones:
-// any other, or two small ones side by side, would look like its end.
+// inQuotes puts a clean text that a person reads between quotation marks that are its only
+// ones: any other, also one that sanitize.Quote escapes, or two small ones side by side,
+// would look like its end.
 func inQuotes(text string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -75,7 +75,8 @@ func (s TokenSpec) Scopes() string {
 	if len(s.InlineRole) > 0 {
 		r.InlineRole, _ = json.Marshal(s.InlineRole) // strings only: cannot fail
 	}
-	return joined(r.scopes())
+	scopes, _ := r.scopes()
+	return joined(scopes)
 }
 
 // IsElevated reports whether the access is more than a reader's or writer's, or

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
@@ -94,17 +95,34 @@ func (s Statement) problem() string {
 // String renders the statement for people, as in "allow viewProject on proj/*".
 // It does not clean what came from outside.
 func (s Statement) String() string {
-	return s.Effect + " " + renderList(s.Actions, s.NotActions, "every action") + " on " + renderList(s.Resources, s.NotResources, "every resource")
+	return word(s.Effect) + " " + renderList(s.Actions, s.NotActions, "every action") + " on " + renderList(s.Resources, s.NotResources, "every resource")
 }
 
 func renderList(these, but []string, every string) string {
 	if len(but) > 0 {
-		return every + " but " + strings.Join(but, ", ")
+		return every + " but " + joinWords(but)
 	}
 	if len(these) == 0 {
 		return "nothing"
 	}
-	return strings.Join(these, ", ")
+	return joinWords(these)
+}
+
+func joinWords(entries []string) string {
+	words := make([]string, len(entries))
+	for i, entry := range entries {
+		words[i] = word(entry)
+	}
+	return strings.Join(words, ", ")
+}
+
+// word returns what is one word in a sentence: an entry of a policy can hold a whole
+// sentence, which then stands in quotes. It does not clean.
+func word(entry string) string {
+	if !strings.ContainsFunc(entry, unicode.IsSpace) {
+		return entry
+	}
+	return `"` + strings.ReplaceAll(entry, `"`, "'") + `"`
 }
 
 // strict decodes one JSON value and nothing after it, without unknown members.
