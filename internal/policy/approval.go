@@ -20,7 +20,9 @@ func Approvals() []Approval { return []Approval{ApprovalOff, ApprovalWhenPossibl
 
 // Meets reports whether what meets a meets the demand too. What is none of the approvals meets
 // nothing, and as a demand is met by ApprovalRequired only.
-func (a Approval) Meets(demand Approval) bool { return slices.Index(Approvals(), a) >= demand.strictness() }
+func (a Approval) Meets(demand Approval) bool {
+	return slices.Index(Approvals(), a) >= demand.strictness()
+}
 
 // strictness orders demands.
 func (a Approval) strictness() int {
