@@ -194,7 +194,7 @@ type ending struct {
 
 // endToken ends one token, on record.
 func (c *Call) endToken(ctx context.Context, connection *Connection, i ledger.Intent, t providers.Token) (ending, error) {
-	o, err := c.begin(ctx, "", i, c.revocationLimit(connection))
+	o, err := c.begin(ctx, "", i, append(c.beforeEscalation(), c.revocationLimit(connection))...)
 	if err != nil {
 		return ending{}, err
 	}

@@ -192,7 +192,7 @@ func (c *Call) rotate(ctx context.Context, connection *Connection, rotator provi
 		send: func(ctx context.Context) (providers.Minted, error) { return rotator.Rotate(ctx, r.Token, r.Plan) },
 	}
 	if i.Compromised {
-		m.limits = []ledger.Limit{c.revocationLimit(connection)}
+		m.limits = append(c.beforeEscalation(), c.revocationLimit(connection))
 	}
 	if r.Plan.DeletesOld {
 		m.replaces = &r.Token
