@@ -114,6 +114,7 @@ func TestKeptAccess(t *testing.T) {
 		return all[0]
 	}
 	fresh, other := providers.Token{ID: "1", AccessKey: raw}, providers.Token{ID: "1", AccessKey: raw + " "}
+	like := providers.Token{AccessKey: "sha256:5ec2e75a" + strings.Repeat("/", 56)}
 	once := kept(fresh)
 	twice := kept(once)
 	for name, same := range map[string]struct {
@@ -130,6 +131,7 @@ func TestKeptAccess(t *testing.T) {
 		"kept, and kept other": {once, kept(other), false},
 		"nothing told":         {providers.Token{}, kept(providers.Token{}), true},
 		"nothing told there":   {fresh, kept(providers.Token{}), false},
+		"of a digest's length": {like, kept(like), true},
 	} {
 		if same.a.SameAccess(&same.b) != same.want {
 			t.Errorf("%s: same is %v", name, !same.want)

@@ -19,6 +19,7 @@ type Token struct {
 	ID          string
 	Name        string
 	NameAltered bool // cleaning changed the name
+	TextAltered bool // cleaning changed another text: of the owner, or in Detail
 	Owner       Owner
 	Kind        Kind
 	Status      Status
@@ -59,7 +60,7 @@ const keptMark = "sha256:"
 
 // keptKey returns the digest of an access key. A key of a digest's form is one already.
 func keptKey(key string) string {
-	if key == "" || strings.HasPrefix(key, keptMark) && len(key) == len(keptMark)+2*sha256.Size {
+	if rest, ok := strings.CutPrefix(key, keptMark); key == "" || ok && len(rest) == 2*sha256.Size && strings.Trim(rest, "0123456789abcdef") == "" {
 		return key
 	}
 	sum := sha256.Sum256([]byte(key))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -154,15 +155,17 @@ func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator
 			return rotation{}, err
 		}
 	}
+	planned := rotation{Token: token}
 	if shown != nil {
-		return rotation{Token: token, Plan: shown.Plan}, nil
+		planned.Plan = shown.Plan
+	} else {
+		planned.Plan, err = rotator.PlanRotation(ctx, token, ask)
+		connection.Note(err, c.Now())
 	}
-	plan, err := rotator.PlanRotation(ctx, token, ask)
-	connection.Note(err, c.Now())
-	if err == nil && plan.Method == providers.MethodTwin {
-		err = refusedByPolicy(twinLife(connection.Policy, token, plan, c.Now()))
+	if err == nil && planned.Plan.Method == providers.MethodTwin {
+		err = refusedByPolicy(twinLife(connection.Policy, token, planned.Plan, c.Now()))
 	}
-	return rotation{Token: token, Plan: plan}, err
+	return planned, err
 }
 
 // twinLife judges the life of a twin where it would be longer than that of the token
@@ -209,6 +212,7 @@ func (r rotation) out(m mintingOut) rotateTokenOut {
 		return out
 	}
 	out.Token, out.OldEnds = mintedRowOf(&m.minted.Token), m.minted.OldEnds.String()
+	out.warn(alteredWarning(m.minted.Token))
 	if m.minted.Token.ID != r.Token.ID {
 		out.OldTokenID = r.Token.ID
 	}
@@ -272,6 +276,7 @@ func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mi
 	defer cancel()
 	ctx, trace := providers.WithTrace(ctx)
 	_, err := m.connection.Provider.(providers.Revoker).Revoke(ctx, *old)
+	fault.Point("old_ended")
 	m.connection.Note(err, c.Now())
 	isUnknown := ended(err, trace).Outcome == ledger.Unknown
 	switch {

@@ -81,45 +81,40 @@ func (t Tool) needless(env *Env) []string {
 	var names []string
 	for i := range t.In.NumField() {
 		field := t.In.Field(i)
-		condition, ok := field.Tag.Lookup("when")
-		if ok && !slices.ContainsFunc(env.serving(t), conditions()[condition]) {
-			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			names = append(names, name)
+		condition := field.Tag.Get("when")
+		if condition == "" || slices.ContainsFunc(env.serving(t), func(c *Connection) bool { return meets(c, condition) }) {
+			continue
 		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
 	}
 	return names
 }
 
-// conditions are what an argument's tag when can name.
-func conditions() map[string]func(*Connection) bool {
-	return map[string]func(*Connection) bool{
-		"in_use":  func(c *Connection) bool { return c.Policy.InUse > 0 },
-		"located": servesAs[providers.Locator],
-		"at_once": servesAs[providers.BulkRevoker],
+// meets judges what an argument's tag when can name.
+func meets(c *Connection, condition string) bool {
+	switch condition {
+	case "in_use":
+		return c.Policy.InUse > 0
+	case "located":
+		return servesAs[providers.Locator](c)
+	case "at_once":
+		return servesAs[providers.BulkRevoker](c)
 	}
+	return true
 }
 
-// withoutProperty cuts a property that is not the first out of an object's schema.
+// withoutProperty cuts a property out of an object's schema: one that is not the first
+// and holds no object itself. It is text work, since a start pays for it every time.
 func withoutProperty(schema, name string) (string, error) {
-	decoder := json.NewDecoder(strings.NewReader(schema))
-	for _, want := range []json.Token{json.Delim('{'), "properties", json.Delim('{')} {
-		if token, err := decoder.Token(); err != nil || token != want {
-			return "", fmt.Errorf("it does not begin with its properties: %w", err)
-		}
+	at := strings.Index(schema, `"`+name+`":{`)
+	if at < 0 {
+		return "", fmt.Errorf("it has no property %s", name)
 	}
-	for decoder.More() {
-		before := decoder.InputOffset()
-		token, err := decoder.Token()
-		if err != nil {
-			return "", err
-		}
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return "", err
-		}
-		if token == name {
-			return schema[:before] + schema[decoder.InputOffset():], nil
-		}
+	comma := strings.LastIndexByte(schema[:at], ',')
+	end := strings.IndexByte(schema[at:], '}')
+	if comma < 0 || end < 0 {
+		return "", fmt.Errorf("property %s cannot be cut out", name)
 	}
-	return "", fmt.Errorf("it has no property %s", name)
+	return schema[:comma] + schema[at+end+1:], nil
 }

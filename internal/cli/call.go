@@ -24,7 +24,8 @@ func (a *app) callCommand() *cobra.Command {
 		Short: "Call one tool from a shell",
 		Long: "Calls one tool and prints a table, or with --json its JSON. A value that is JSON is taken as\n" +
 			"such, any other as text. A tool that changes tokens shows its preview, reads the confirm code\n" +
-			"from the terminal, and acts. The exit code is 1 where the tool failed.",
+			"from the terminal, and acts; without a terminal, repeat the call with confirm=CODE.\n" +
+			"The exit code is 1 where the tool failed.",
 		Example: "  tokenreeve call list_tokens unused_for=90d limit=10\n" +
 			"  tokenreeve call revoke_token connection=acme token_id=123",
 		Args: cobra.MinimumNArgs(1),
@@ -33,22 +34,27 @@ func (a *app) callCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			a.quiet()
-			s, err := a.setUp(cmd, true)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			c, err := a.connect(cmd.Context(), s.env)
-			if err != nil {
-				return err
-			}
-			defer c.close()
-			return a.call(cmd.Context(), c.client, args[0], arguments, asJSON)
+			return a.callOnce(cmd, args[0], arguments, asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	return cmd
+}
+
+// callOnce calls one tool of a server in this process.
+func (a *app) callOnce(cmd *cobra.Command, tool string, arguments map[string]any, asJSON bool) error {
+	a.quiet()
+	s, err := a.setUp(cmd, true)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	c, err := a.connect(cmd.Context(), s.env)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return a.call(cmd.Context(), c.client, tool, arguments, asJSON)
 }
 
 // parseArguments reads one JSON object, or key=value pairs.
@@ -109,7 +115,7 @@ func (a *app) call(ctx context.Context, c *client.Client, tool string, arguments
 		return nil
 	}
 	if !isTerminal(a.streams.In) {
-		fmt.Fprintln(a.streams.Err, "tokenreeve: nothing was changed: the confirm code must be typed at a terminal")
+		fmt.Fprintln(a.streams.Err, "tokenreeve: nothing was changed: type the confirm code at a terminal, or repeat the call with confirm=CODE")
 		return errToldAlready
 	}
 	typed, err := a.readCode(ctx)

@@ -31,6 +31,7 @@ func (a *app) ledgerCommand() *cobra.Command {
 		a.ledgerShowCommand(),
 		a.ledgerExportCommand(),
 		a.ledgerVerifyCommand(),
+		a.ledgerResolveCommand(),
 		a.ledgerRebuildCommand(),
 	)
 	return cmd

@@ -78,6 +78,15 @@ func TestCallReads(t *testing.T) {
 	}
 }
 
+// adminsAllowed configures LaunchDarkly with a policy that allows new admin tokens.
+func (v *vendors) adminsAllowed(t *testing.T) string {
+	t.Helper()
+	return v.config(t, map[string]any{"connections": map[string]any{"launchdarkly": map[string]any{
+		"provider": "launchdarkly", "base_url": v.access.LaunchDarkly.BaseURL, "mint": map[string]any{"access": []string{"admin"}},
+		"credential": v.credentialFile(t, "launchdarkly", v.access.LaunchDarkly.Credential),
+	}}})
+}
+
 // Without a terminal a destructive tool shows its preview, changes nothing, and
 // says so, whatever is piped into it.
 func TestCallWithoutATerminal(t *testing.T) {
@@ -90,7 +99,7 @@ func TestCallWithoutATerminal(t *testing.T) {
 		"rotate_token":              {"connection=mailtrap", "token_id=" + ids[0]},
 		"update_launchdarkly_token": {"connection=launchdarkly", "token_id=" + launchDarkly, "name=renamed"},
 		"bulk_revoke_tokens":        {"connection=mailtrap", "token_ids=" + `["` + strings.Join(ids, `","`) + `"]`, "reason=test"},
-		"create_launchdarkly_token": {"connection=launchdarkly", "name=e2e", "role=admin"},
+		"create_launchdarkly_token": {"--config", v.adminsAllowed(t), "connection=launchdarkly", "name=e2e", "role=admin"},
 	} {
 		t.Run(tool, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +218,7 @@ func TestToolsCommand(t *testing.T) {
 
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
-	want := []string{"count_tokens", "get_token", "list_connections", "list_tokens"}
+	want := []string{"count_tokens", "get_operation", "get_token", "list_connections", "list_operations", "list_tokens"}
 	v := newVendors(t)
 	for name, test := range map[string]struct {
 		env  []string

@@ -19,8 +19,8 @@ import (
 // allTools are the tools with all three vendors configured.
 func allTools() []string {
 	return []string{
-		"bulk_revoke_tokens", "count_tokens", "create_launchdarkly_token", "create_mailtrap_token", "get_token",
-		"list_connections", "list_tokens", "revoke_token", "rotate_token", "update_launchdarkly_token",
+		"bulk_revoke_tokens", "count_tokens", "create_launchdarkly_token", "create_mailtrap_token", "deliver_secret", "get_operation",
+		"get_token", "list_connections", "list_operations", "list_tokens", "revoke_token", "rotate_token", "update_launchdarkly_token",
 	}
 }
 
@@ -68,7 +68,7 @@ func TestEveryToolOverStdio(t *testing.T) {
 			launchDarkly, mailtrap := v.plainLaunchDarkly(), v.mailtrapIDs(3)
 			project := v.MailtrapResources()[slices.IndexFunc(v.MailtrapResources(), func(n sandbox.MailtrapNode) bool { return n.ResourceType == "project" })]
 			type args = map[string]any
-			seen := map[string]bool{}
+			seen, operation := map[string]bool{}, ""
 			for _, step := range []struct {
 				tool      string
 				arguments args
@@ -89,12 +89,27 @@ func TestEveryToolOverStdio(t *testing.T) {
 			} {
 				seen[step.tool] = true
 				got := succeed(t, c, step.tool, step.arguments)
+				if step.tool == "create_mailtrap_token" {
+					operation = fmt.Sprint(got["operation_id"])
+				}
 				for name, want := range step.want {
 					if diff := cmp.Diff(want, got[name]); diff != "" {
 						t.Errorf("%s: %s (-want +got):\n%s\nin %v", step.tool, name, diff, got)
 					}
 				}
 				v.noSecretIn(t, "the answer of "+step.tool, fmt.Sprint(got))
+			}
+			// What was delivered is delivered once; TestDeliver delivers from escrow.
+			seen["deliver_secret"] = true
+			if failed := fail(t, c, "deliver_secret", args{"operation_id": operation}); failed != "already_delivered" {
+				t.Errorf("deliver_secret failed with %s", failed)
+			}
+			seen["list_operations"], seen["get_operation"] = true, true
+			if listed := succeed(t, c, "list_operations", args{"outcome": "done"}); len(listed["operations"].([]any)) != 6 {
+				t.Errorf("operations: %v", listed)
+			}
+			if op := succeed(t, c, "get_operation", args{"operation_id": operation}); op["outcome"] != "done" || op["verified"] != "true" {
+				t.Errorf("operation %s: %v", operation, op)
 			}
 			if diff := cmp.Diff(allTools(), slices.Sorted(maps.Keys(seen))); diff != "" {
 				t.Errorf("tools that were called (-want +got):\n%s", diff)
@@ -281,14 +296,14 @@ func (v *vendors) organization(t *testing.T) string {
 	return v.config(t, map[string]any{"connections": map[string]any{"org": map[string]any{
 		"provider": "atlassian", "base_url": v.access.Atlassian.BaseURL, "org_id": v.access.Atlassian.OrgID,
 		"credential": v.credentialFile(t, "org", v.access.Atlassian.Credential), "org_wide_revoke": true,
-	}}})
+	}}, "human_approval": map[string]any{"trust_client": true}})
 }
 
 // The org-wide revocation asks the client's user, in both eras of the protocol,
 // and acts on the typed count only.
 func TestQuestionToTheUser(t *testing.T) {
 	t.Parallel()
-	count := regexp.MustCompile(`ALL (\d+) API tokens`)
+	count := regexp.MustCompile(`Type (REVOKE ALL \d+) to agree`)
 	for _, version := range []string{legacy, modern} {
 		for name, agrees := range map[string]bool{"types the count": true, "types yes": false} {
 			t.Run(version+" "+name, func(t *testing.T) {

@@ -248,7 +248,7 @@ func testLeases(t *testing.T, at place) {
 	wantEqual(t, unfinished(t, b), []string{})
 	c.add(20 * time.Second)
 	wantEqual(t, unfinished(t, b), []string{s.ID()})
-	wantEqual(t, unfinished(t, a), []string{}) // the machine slept, and a is at it still
+	wantEqual(t, unfinished(t, a), []string{})             // the machine slept, and a is at it still
 	must(t, s.Step(t.Context(), "late", ledger.Details{})) // nobody has claimed it
 	wantEqual(t, unfinished(t, b), []string{})
 

@@ -75,7 +75,7 @@ func (s *Lease) record(ctx context.Context, kind string, body any, late lateBody
 		if op, err = find(ctx, tx, id); err != nil {
 			return err
 		}
-		holder, _, err := leaseOf(ctx, tx, id)
+		holder, err := leaseOf(ctx, tx, id)
 		if err != nil {
 			return err
 		}

@@ -103,13 +103,13 @@ func release(ctx context.Context, tx *sql.Tx, id string) error {
 	return err
 }
 
-// leaseOf returns who has the operation and until when. Nobody: both are empty.
-func leaseOf(ctx context.Context, tx *sql.Tx, id string) (holder, expires string, err error) {
-	err = tx.QueryRowContext(ctx, `SELECT holder, expires FROM leases WHERE operation_id = $1`, id).Scan(&holder, &expires)
+// leaseOf returns who has the operation; nobody: empty.
+func leaseOf(ctx context.Context, tx *sql.Tx, id string) (holder string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT holder FROM leases WHERE operation_id = $1`, id).Scan(&holder)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = nil
 	}
-	return holder, expires, err
+	return holder, err
 }
 
 // holderOf returns the operation that has a token of op's account, and the end of its lease.
@@ -211,7 +211,7 @@ func (l *Ledger) Unfinished(ctx context.Context) (found []Operation, err error) 
 		}
 		found = nil
 		for _, op := range open {
-			holder, _, err := leaseOf(ctx, tx, op.ID)
+			holder, err := leaseOf(ctx, tx, op.ID)
 			if err != nil {
 				return err
 			}

@@ -52,8 +52,12 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	return s, nil
 }
 
+// settled is how long after the first answer what env does in the background begins: a
+// client asks for the tools right after the handshake, and that answer comes first.
+const settled = 200 * time.Millisecond
+
 // begin returns a function that, at its first call, starts what env does once a client
-// was answered: a start waits for nothing. It ends when the server stops.
+// was answered. It ends when the server stops.
 func begin(env *tools.Env) func() {
 	if env.OnFirstClient == nil {
 		return func() {}
@@ -63,12 +67,16 @@ func begin(env *tools.Env) func() {
 			return
 		}
 		end := env.Work.Begin()
-		ctx, cancel := context.WithCancel(context.Background())
-		undo := env.Work.AfterStop(0, cancel)
 		go func() {
 			defer end()
+			select {
+			case <-time.After(settled):
+			case <-env.Work.Stopping():
+				return
+			}
+			ctx, cancel := context.WithCancel(context.Background())
 			defer cancel()
-			defer undo()
+			defer env.Work.AfterStop(0, cancel)()
 			env.OnFirstClient(ctx)
 		}()
 	})

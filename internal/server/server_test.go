@@ -11,7 +11,6 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
-	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/server"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/tools"
@@ -21,7 +20,7 @@ import (
 func newServer(t *testing.T) (*mcpserver.MCPServer, *tools.Env) {
 	t.Helper()
 	env := &tools.Env{
-		Registry: providers.NewRegistry(), Confirm: confirm.NewStore(time.Now), Log: slog.New(slog.DiscardHandler),
+		Registry: providers.NewRegistry(), HasLedger: func() bool { return false }, Log: slog.New(slog.DiscardHandler),
 		Now: time.Now, Work: tools.NewTracker(), Setup: []string{"set something"},
 	}
 	s, err := server.New("1.2.3", env)

@@ -71,6 +71,12 @@ type VaultOptions struct {
 // A secret is one field of an entry. All writes are check-and-set: an entry is made only where none
 // is, and a next version only on the one that was read; other fields of the entry are carried over.
 // The token needs create, update and read on the data path. Redirects are not followed.
+//
+// It does without github.com/hashicorp/vault/api (v1.23.0), since every start of the server would pay
+// for that package, also without a vault sink: it compiles 38 regular expressions when the process
+// begins. With it, go run ./internal/bench -only start goes from 1.38 to 1.50 times the bare server,
+// of 1.4 allowed, and -only memory from 1.51 to 1.61. Its NewClient also reads the VAULT_ variables
+// whatever it is told, and fails where one is malformed.
 type Vault struct {
 	door
 	options VaultOptions

@@ -187,10 +187,10 @@ const maxSide = 400
 func differences(from, to *record, before, after providers.Token) []string {
 	var all []string
 	if from.Name != to.Name {
-		all = append(all, "name: "+contrast(quote(before.Name), quote(after.Name)))
+		all = append(all, "name: "+contrast(sanitize.Quote(before.Name), sanitize.Quote(after.Name)))
 	}
 	if from.Description != to.Description {
-		all = append(all, "description: "+contrast(quote(before.Detail.Description), quote(after.Detail.Description)))
+		all = append(all, "description: "+contrast(sanitize.Quote(before.Detail.Description), sanitize.Quote(after.Detail.Description)))
 	}
 	if before.AccessKey != after.AccessKey {
 		all = append(all, "access: "+contrast(joined(before.Detail.Scopes), joined(after.Detail.Scopes)))
@@ -204,8 +204,6 @@ func contrast(from, to string) string {
 	}
 	return from + " → " + to
 }
-
-func quote(s string) string { return `"` + s + `"` }
 
 func joined(scopes []string) string {
 	if len(scopes) == 0 {
