@@ -684,8 +684,12 @@ func TestEscrowRetention(t *testing.T) {
 	look := func(after time.Duration, want ...string) {
 		t.Helper()
 		h.clock.advance(after)
-		h.restart(setup{}).env.LookBack(t.Context())
+		again := h.restart(setup{})
+		again.env.LookBack(t.Context())
 		h.wantInEscrow(want...)
+		if !strings.Contains(again.log.String(), stranger) {
+			t.Error("the log does not name the secret of which nothing is on record")
+		}
 	}
 	look(0, first, late, never, stranger)
 	look(24*time.Hour-time.Second, first, late, never, stranger)

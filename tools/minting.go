@@ -159,7 +159,7 @@ func (o *operation) undelivered(ctx context.Context, escrowed bool, code string,
 		return
 	}
 	out.status = statusUndelivered
-	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it"
+	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it; rotate or revoke that token"
 	out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: "secret_lost", Details: ledger.Details{Note: note}}))
 }
 

@@ -97,6 +97,9 @@ func (e *Env) clearOld(ctx context.Context) {
 	}
 	removed, err := e.Escrow.Expire(ctx, func(id string) bool {
 		op, err := e.Ledger.Get(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) {
+			e.Log.Warn("a secret is in escrow of which nothing is on record", "operation", id)
+		}
 		if err != nil || op.Outcome != ledger.Done {
 			return false
 		}
