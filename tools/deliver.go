@@ -78,6 +78,9 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 		return destination{}, err
 	}
 	if err := to.sink.Check(ctx, to.key, to.options); err != nil {
+		if ctx.Err() != nil { // the caller gave up: nothing is wrong with the sink
+			return destination{}, ctx.Err()
+		}
 		return destination{}, sinkProblem("nothing was minted: ", err)
 	}
 	return to, nil
@@ -118,6 +121,19 @@ func (c *Call) deliveryOptions(ctx context.Context, connection *Connection, to d
 	}
 	o.Successor = found && newest.ID == last.ID
 	return o, nil
+}
+
+// notNewest reports whether a secret that was minted after that of op was delivered
+// already for the same token.
+func (c *Call) notNewest(ctx context.Context, op *ledger.Operation) (bool, error) {
+	newest, found, err := c.Ledger.LastDelivery(ctx, op.Provider, op.Account, op.NewTokenID)
+	if err == nil && found && newest.Of != "" {
+		newest, err = c.Ledger.Get(ctx, newest.Of)
+	}
+	if err != nil {
+		return false, c.noLedger(err)
+	}
+	return found && newest.Seq > op.Seq, nil
 }
 
 // sinkProblem says why a sink takes no secret under a key.

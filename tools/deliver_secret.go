@@ -115,12 +115,35 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 		return out, err
 	}
 	out.OperationID = o.id
-	if now, err := c.Ledger.Get(ctx, d.of.ID); err != nil || now.Outcome != ledger.Escrowed { // another call was faster
-		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: "already_delivered"})
-		return out, errors.Join(err, waitsInEscrow(&now))
+	if err := c.mayStillDeliver(ctx, &d); err != nil {
+		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: string(problemCode(err))})
+		return out, err
 	}
 	err = c.handOver(ctx, o, d, providers.Minted{Token: providers.Token{ID: token}, Secret: kept}, &out)
 	return out, err
+}
+
+// mayStillDeliver judges once more now that nobody else can change the token: another
+// call may have been faster, or given the token another secret.
+func (c *Call) mayStillDeliver(ctx context.Context, d *delivering) error {
+	now, err := c.Ledger.Get(ctx, d.of.ID)
+	if err != nil {
+		return c.noLedger(err)
+	}
+	if err := waitsInEscrow(&now); err != nil {
+		return err
+	}
+	if d.to.options, err = c.deliveryOptions(ctx, d.connection, d.to, cmp.Or(now.OldTokenID, now.NewTokenID)); err != nil {
+		return err
+	}
+	old, err := c.notNewest(ctx, &now)
+	if err == nil && old && d.to.options.Successor {
+		err = &Problem{
+			Code: "newer_secret", Message: "nothing was delivered: " + d.to.String() + " holds a newer secret of token " + now.NewTokenID + ", which this one would hide",
+			Next: "nothing needs to be done; where the older secret is wanted all the same, give deliver_to with another key",
+		}
+	}
+	return err
 }
 
 // handOver delivers, verifies and ends both operations on record.

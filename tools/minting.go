@@ -63,6 +63,9 @@ const (
 func (c *Call) mintSecret(ctx context.Context, m minting) (out mintingOut, failure error) {
 	out.operation = m.id
 	err := c.Escrow.Check(ctx)
+	if ctx.Err() != nil { // the caller gave up: nothing is wrong with the escrow
+		return out, ctx.Err()
+	}
 	if err != nil {
 		c.Log.Error("escrow not usable", "error", err)
 		err = &Problem{Code: "escrow_unusable", Message: "nothing was minted: " + clean(err.Error()), Next: "ask the operator to mend the state directory"}
