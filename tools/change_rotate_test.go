@@ -2,6 +2,7 @@ package tools_test
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -258,7 +259,7 @@ func TestLeakedTokenWithoutAnAnswer(t *testing.T) {
 		says  []string
 	}{
 		"ended":    {sandbox.Fault{Kind: sandbox.FaultLostAnswer}, "", nil},
-		"not told": {sandbox.Fault{Kind: sandbox.Fault504}, "old_token_unknown", []string{"was ended is not known", "may still work", "revoke_token"}},
+		"not told": {sandbox.Fault{Kind: sandbox.Fault504}, "old_token_not_ended", []string{"it is not known whether", "revoke_token"}},
 	}, func(t *testing.T, c struct {
 		fault sandbox.Fault
 		code  string
@@ -282,6 +283,7 @@ func TestLeakedTokenWithoutAnAnswer(t *testing.T) {
 	})
 }
 
+// TestUndeliveredRotation: the sink fails, and the state directory just then as well.
 func TestUndeliveredRotation(t *testing.T) {
 	t.Parallel()
 	type mint struct {
@@ -307,11 +309,12 @@ func TestUndeliveredRotation(t *testing.T) {
 		"Mailtrap reset":           {mt(nil), true, "the old token still works"},
 		"Mailtrap compromised":     {mt(args{"compromised": true}), true, "the old token still works"},
 	}, func(t *testing.T, c mint) {
-		h := start(t, setup{})
+		var h *harness
+		h = start(t, setup{}).behind(setup{}, spoiling(http.MethodPost, func() { h.breakEscrow() }))
 		a, secret := c.args(h)
 		code := h.preview(rotate, a)
 		h.env.Sinks[sinkName] = failing{h.env.Sinks[sinkName]}
-		r := h.call(rotate, with(a, args{"confirm": code})).is("undelivered").says("lost", "no space left", c.says)
+		r := h.call(rotate, with(a, args{"confirm": code})).is("undelivered").says("lost", "no space left", "could not be put in escrow", c.says)
 		if !c.alive && strings.Contains(r.text, "before the old secret ends") {
 			t.Errorf("the old secret ended already: %s", r.text)
 		}

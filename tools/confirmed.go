@@ -10,6 +10,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -108,6 +109,7 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 		if err != nil {
 			return nil, c.noLedger(err)
 		}
+		fault.Point("taken")
 	}
 	switch check.Verdict {
 	case ledger.Mismatch:
@@ -160,19 +162,22 @@ func (c *Call) running(ctx context.Context, p ledger.Preview) error {
 	if err != nil {
 		return c.noLedger(err)
 	}
-	switch {
-	case len(page.Operations) > 0 && page.Operations[0].IsOpen():
-		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	case len(page.Operations) > 0:
-		op := page.Operations[0]
-		return &Problem{
-			Code: "interrupted", Message: "the change was cut off; it ended as " + string(op.Outcome),
-			Next: "call get_operation " + op.ID,
+	inProgress := &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
+	if len(page.Operations) == 0 {
+		if c.Now().Sub(p.Taken) < callTime { // until then it may still be sent
+			return inProgress
 		}
-	case c.Now().Sub(p.Taken) < changeTime:
-		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	default:
-		return &Problem{Code: "interrupted", Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+		return &Problem{Code: codeInterrupted, Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+	}
+	op := page.Operations[0]
+	// Between the outcome and the result stands a last look at the vendor.
+	if op.IsOpen() || op.Claims == 0 && c.Now().Sub(op.Ended) < changeTime {
+		inProgress.Next += ", or call get_operation " + op.ID
+		return inProgress
+	}
+	return &Problem{
+		Code: codeInterrupted, Message: "the change was cut off; it ended as " + string(op.Outcome),
+		Next: "call get_operation " + op.ID,
 	}
 }
 
@@ -186,8 +191,8 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	if p.shown == nil {
 		p.shown = p.targets
 	}
-	if n := countAltered(p.shown); n > 0 {
-		p.warnings = append(p.warnings, "names with hidden or unsafe characters were cleaned; go by the ids")
+	if warning := alteredWarning(p.shown...); warning != "" {
+		p.warnings = append(p.warnings, warning)
 	}
 	shown := preview{
 		Status: statusConfirmationRequired, Effects: p.effects, Warnings: p.warnings,
@@ -219,16 +224,6 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	}
 	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
 	return f.wrap(shown, table), nil
-}
-
-func countAltered(tokens []providers.Token) int {
-	n := 0
-	for i := range tokens {
-		if tokens[i].NameAltered {
-			n++
-		}
-	}
-	return n
 }
 
 // confirmed judges everything again and acts. The code is spent, so the outcome
@@ -269,6 +264,7 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 	result, failed := json.Marshal(r)
 	if err = errors.Join(err, failed); err == nil {
 		err = c.Ledger.RecordPreview(ctx, preview, result)
+		fault.Point("recorded")
 	}
 	if err != nil {
 		c.Log.Error("result of a confirmed call not kept", "preview", preview, "error", err)

@@ -137,8 +137,13 @@ func (c *Call) resources(ctx context.Context, connection *Connection, vendor *ma
 	}
 	out := createMailtrapTokenOut{Resources: []resource{}}
 	out.Status, out.Next = status, next
+	isAltered := false
 	for _, r := range found[:min(len(found), maxResources)] {
 		out.Resources = append(out.Resources, resource{Type: r.Type, ID: r.ID, Name: shortName(r.Name)})
+		isAltered = isAltered || r.Altered
+	}
+	if isAltered {
+		out.warn(alteredTexts)
 	}
 	if total > len(out.Resources) {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("%d of %d resources are shown", len(out.Resources), total))

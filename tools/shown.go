@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -27,7 +28,8 @@ type Shown struct {
 	Effects  []string `json:"effects,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	Count    int      `json:"count"`
-	// Owners are at most five, those of most targets first; the last one counts the rest.
+	// Owners are at most five, each in quotes, those of most targets first; the last one counts
+	// the rest.
 	Owners  []string `json:"owners,omitempty"`
 	LastUse string   `json:"last_use,omitempty"` // a day, never, or unknown
 	// Columns and Rows are the table of targets. What all rows share stands in
@@ -72,14 +74,21 @@ func (f flow[Plan, Out]) shown(c *Call, p proposal, t *targets) Shown {
 	return s
 }
 
-const maxOwners = 5
+const (
+	maxOwners = 5
+	nobody    = "unknown" // the owner of a token whose owner is not told
+)
 
 // ownersOf names the owners of the targets, those of most targets first.
 func ownersOf(tokens []providers.Token) []string {
 	counts := map[string]int{}
 	for i := range tokens {
 		o := tokens[i].Owner
-		counts[cmp.Or(o.Email, o.Name, o.ID, "unknown")]++
+		owner := nobody
+		if name := cmp.Or(o.Email, o.Name, o.ID); name != "" {
+			owner = sanitize.Quote(name)
+		}
+		counts[owner]++
 	}
 	groups, rest := largestGroups(counts, maxOwners)
 	owners := make([]string, len(groups))
@@ -114,22 +123,23 @@ func latestUse(tokens []providers.Token) string {
 	return ""
 }
 
-// question is what a person is asked, in one line.
+// question is what a person is asked, in one line. Text from outside stands in quotes,
+// so that it cannot pass for a part of the question.
 func (s Shown) question() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "tokenreeve, connection %s, %s: %s.", s.Connection, s.Tool, strings.TrimSuffix(strings.Join(s.Effects, " "), "."))
 	if s.Count > 0 {
 		fmt.Fprintf(&b, " %s", plural(s.Count, "token", "tokens"))
-		if len(s.Owners) > 0 && !slices.Equal(s.Owners, []string{"unknown"}) {
+		if len(s.Owners) > 0 && !slices.Equal(s.Owners, []string{nobody}) {
 			fmt.Fprintf(&b, " of %s", joinWords(s.Owners))
 		}
 		fmt.Fprintf(&b, "; most recent use: %s.", s.LastUse)
 	}
-	if s.Count == 1 && len(s.Rows) == 1 {
-		fmt.Fprintf(&b, " Token %s.", strings.Join(s.Rows[0][:min(2, len(s.Rows[0]))], ", "))
+	if s.Count == 1 && len(s.Rows) == 1 && len(s.Rows[0]) > 1 {
+		fmt.Fprintf(&b, " Token %s, named %s.", s.Rows[0][0], sanitize.Quote(s.Rows[0][1]))
 	}
 	if s.Reason != "" {
-		fmt.Fprintf(&b, " Reason given: %s.", strings.TrimSuffix(s.Reason, "."))
+		fmt.Fprintf(&b, " Reason given: %s.", sanitize.Quote(s.Reason))
 	}
 	fmt.Fprintf(&b, " Type %s to agree.", s.Phrase)
 	return b.String()

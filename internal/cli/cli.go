@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"time"
@@ -51,8 +52,8 @@ func Run(ctx context.Context, version string, args []string, streams Streams) in
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
+	root.SetOut(plain(streams.Out)) // help may quote what was typed
+	root.SetErr(plain(streams.Err))
 	err := root.ExecuteContext(ctx)
 	if a.log != nil {
 		a.log.close()
@@ -129,12 +130,15 @@ func (a *app) logger(c config.Log) *slog.Logger {
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
 		level = slog.LevelInfo
 	}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: level}))
-	}
-	return slog.New(tint.NewTextHandler(a.log, &tint.Options{
-		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err),
+	logger := slog.New(tint.NewTextHandler(a.log, &tint.Options{
+		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err), ReplaceAttr: plainAttr,
 	}))
+	if c.Format == "json" {
+		logger = slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: level, ReplaceAttr: plainAttr}))
+	}
+	log.SetFlags(0)
+	log.SetOutput(libraryLog{logger})
+	return logger
 }
 
 // isTerminal reports whether the stream is a terminal. Not every character device

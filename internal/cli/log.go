@@ -1,8 +1,13 @@
 package cli
 
 import (
+	"fmt"
 	"io"
+	"log/slog"
+	"strings"
 	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
 // The bounds of a log whose reader is slow.
@@ -40,6 +45,40 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	case w.lines <- append([]byte{}, line...):
 	default:
 	}
+	return len(line), nil
+}
+
+// plainAttr leaves out of a log line what could do more than show letters. An error or another value
+// is written as its text.
+func plainAttr(_ []string, a slog.Attr) slog.Attr {
+	switch a.Value.Kind() {
+	case slog.KindString:
+	case slog.KindAny:
+		if a.Key == slog.LevelKey || a.Key == slog.SourceKey {
+			return a
+		}
+		a.Value = slog.StringValue(fmt.Sprint(a.Value.Any()))
+	default:
+		return a
+	}
+	if text := a.Value.String(); strings.ContainsFunc(text, isHidden) {
+		a.Value = slog.StringValue(oneLine(text))
+	}
+	return a
+}
+
+// isHidden reports what no line of a log holds as it is. A handler writes line breaks and tabs as
+// escapes.
+func isHidden(r rune) bool { return r != '\n' && r != '\t' && !isShown(r) }
+
+// libraryLog passes on what libraries log on their own. net/http quotes what a vendor sent unasked: so
+// what stands in quotes is left out.
+type libraryLog struct{ logger *slog.Logger }
+
+// Write logs one line.
+func (l libraryLog) Write(line []byte) (int, error) {
+	text, _, _ := strings.Cut(string(line), `"`)
+	l.logger.Warn("a library says", "message", sanitize.Message(text))
 	return len(line), nil
 }
 

@@ -69,7 +69,13 @@ func oneLine(s string) string {
 }
 
 // isShown reports whether r shows something and does nothing else. The letters that Unicode calls
-// ignorable show nothing.
+// ignorable show nothing, and of the variation selectors only those of emoji do.
 func isShown(r rune) bool {
-	return unicode.IsGraphic(r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+	switch {
+	case r == 0xFE0E || r == 0xFE0F:
+		return true
+	case r == '\u2800' || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector):
+		return false
+	}
+	return unicode.IsGraphic(r)
 }

@@ -441,7 +441,7 @@ func (c *Client) problem(a *attempt, response Response, req Request) error {
 	code, message := c.dialect.Problem(response.Status, body)
 	e.VendorCode = a.quotable(code)
 	if message = a.quotable(message); message != "" {
-		e.Message += `; the vendor says: "` + message + `"`
+		e.Message += "; the vendor says: " + sanitize.Quote(message)
 	}
 	return e
 }
