@@ -285,7 +285,9 @@ func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mi
 		c.Log.Info("old token revoked", "operation", out.operation, "connection", m.connection.Name, "token", old.ID)
 		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{OldEnds: out.oldEnded}}
 	case isUnknown:
-		out.warn("it is not known whether the compromised token " + old.ID + " was ended: " + sentence(err))
+		unknown := "it is not known whether the compromised token " + old.ID + " was ended"
+		alive.Note = unknown + ": where it is still there, end it with revoke_token"
+		out.warn(unknown + ": " + sentence(err))
 	default:
 		out.warn("the compromised token " + old.ID + " could not be ended and still works: " + sentence(err))
 	}
