@@ -99,6 +99,19 @@ func Danger(text string, allowed ...rune) string {
 }
 
 func dangerIn(text string, allowed []rune) string {
+	if hidden := Hidden(text, allowed...); hidden != "" {
+		return hidden
+	}
+	for _, part := range append(secretParts(), "```", "~~~", "</", "<|", "|>", "]]>") {
+		if strings.Contains(text, part) {
+			return strconv.Quote(part)
+		}
+	}
+	return ""
+}
+
+// Hidden returns what in a text could do more than show letters, "" where nothing could.
+func Hidden(text string, allowed ...rune) string {
 	if !utf8.ValidString(text) {
 		return "bytes that are not UTF-8"
 	}
@@ -119,11 +132,6 @@ func dangerIn(text string, allowed []rune) string {
 		}
 		if marks > 4 {
 			return "a flood of marks"
-		}
-	}
-	for _, part := range append(secretParts(), "```", "~~~", "</", "<|", "|>", "]]>") {
-		if strings.Contains(text, part) {
-			return strconv.Quote(part)
 		}
 	}
 	return ""
