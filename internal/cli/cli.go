@@ -95,6 +95,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.demoCommand(),
 		a.sandboxCommand(),
 		a.ledgerCommand(),
+		a.authCommand(),
 		a.approvalCommand(),
 		a.versionCommand(),
 	)

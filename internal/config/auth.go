@@ -117,8 +117,8 @@ func (l *loader) checkAuth() {
 
 func (l *loader) checkCallerToken(place string, t CallerToken) {
 	ps := &l.problems
-	if !isName(t.Name) {
-		ps.add(place+".name", "is not a caller's name; valid: %s", validCaller)
+	if !IsCallerName(t.Name) {
+		ps.add(place+".name", "is not a caller's name; valid: %s", ValidCallerName)
 	}
 	switch {
 	case t.SHA256 == "":
@@ -130,7 +130,11 @@ func (l *loader) checkCallerToken(place string, t CallerToken) {
 	l.checkRole(place, t.Role, t.Connections)
 }
 
-const validCaller = "lower-case letters, digits, - and _, a letter or digit first, at most 63, for example ci-bot"
+// ValidCallerName says what IsCallerName takes.
+const ValidCallerName = "lower-case letters, digits, - and _, a letter or digit first, at most 63, for example ci-bot"
+
+// IsCallerName reports whether a static token can have the name.
+func IsCallerName(name string) bool { return isName(name) }
 
 // checkRole judges a role, and what it is narrowed to.
 func (l *loader) checkRole(place string, role auth.Role, narrowed map[string]auth.Role) {
