@@ -93,6 +93,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.demoCommand(),
 		a.sandboxCommand(),
 		a.ledgerCommand(),
+		a.authCommand(),
 		a.approvalCommand(),
 		a.versionCommand(),
 	)

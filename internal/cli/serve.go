@@ -22,7 +22,7 @@ func (a *app) serveStdio(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.close()
-	s.env.OnFirstClient = s.env.LookBack
+	s.env.OnFirstClient = s.env.Attend
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
 		return err
 	}
 	defer s.close()
-	s.env.OnFirstClient = s.env.LookBack
+	s.env.OnFirstClient = s.env.Attend
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err

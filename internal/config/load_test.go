@@ -795,6 +795,7 @@ func TestExample(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(issueExample))
+	f.Add([]byte(withAuth(`{"tokens": [{"name": "\u0000", "role": "", "sha256": "zz", "connections": {"": "none"}}, null], "oidc": {"issuer": "%", "roles": {"\n": {}}}}`)))
 	f.Add([]byte(`{"connections": {"a": {"provider": "mailtrap", "account_id": 1e400, "credential": {"env": "\u0000"}}}}`))
 	f.Add([]byte(`{"sinks": {"": {"type": 1}, "": null}, "timeout": "1e", "rate_reserve": -0, "log": [[[]]]}`))
 	f.Add([]byte(`{"sinks": {"a": {"type": "exec", "argv": ["t", "{key}"], "rotate": [""], "stdin": "{secret}", "env": ["\u0000"], "timeout": "1s", "accept": {"prefixes": ["\u001b/"], "connections": ["\n"]}}}}`))
