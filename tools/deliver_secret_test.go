@@ -497,8 +497,8 @@ func (h *harness) isDelivered(m minted, escrowed result, to string) {
 		if of.str("resolved_by") != by.str("operation_id") || of.str("deliver_to") != where || of.str("verified") != "true" {
 			h.t.Errorf("on record of the minting is %s", of.text)
 		}
-		if rows := h.unsettled(m.connection); m.ends != (len(rows) == 1 && strings.HasPrefix(rows[0], id+" done")) || !m.ends && len(rows) > 0 {
-			h.t.Errorf("list_connections names %v; the old token lives: %v", rows, m.ends)
+		if rows := h.unsettled(m.connection); m.ends != slices.Equal(rows, []string{id + " done: " + rotate}) || !m.ends && len(rows) > 0 {
+			h.t.Errorf("list_connections names %v", rows)
 		}
 		for _, again := range []any{nil, spare + "/ci/again", "files/again"} {
 			h.call(deliver, with(a, args{"deliver_to": again})).fails("already_delivered")
@@ -511,6 +511,9 @@ func (h *harness) isDelivered(m minted, escrowed result, to string) {
 	if m.ends {
 		h.wantAlive(m.old)
 		h.confirm(revoke, args{"connection": m.connection, "token_id": m.old}).is("revoked")
+		if rows := h.unsettled(m.connection); len(rows) > 0 {
+			h.t.Errorf("list_connections names %v after the end of the compromised token", rows)
+		}
 	}
 	if rows := h.unsettled(m.connection); len(rows) > 0 {
 		h.t.Errorf("list_connections names %v", rows)
@@ -828,7 +831,7 @@ func TestStepThatCannotBeRecorded(t *testing.T) {
 		h.clock.advance(time.Minute)
 		again.recorded(id).wantEnd("escrowed", "interrupted").says(token)
 		again.sendsNothing(func() { again.call(deliver, args{"operation_id": id}).is("delivered") })
-		again.recorded(id).wantEnd("done", "") // a leaked token was ended before
+		again.recorded(id).wantEnd("done", "") // the compromised token has ended
 		if files := h.delivered(); len(files) != 1 {
 			t.Errorf("%d files in the sink, want the one that was there", len(files))
 		}
