@@ -222,6 +222,18 @@ func (w waiting) Holds(ctx context.Context, d sink.Delivery, digest [sha256.Size
 	return w.Sink.(sink.Holder).Holds(ctx, d, digest)
 }
 
+// hesitant is a sink whose first check says that it began and waits.
+type hesitant struct{ waiting }
+
+// Check waits for release.
+func (w hesitant) Check(ctx context.Context, key sink.Key, o sink.Options) error {
+	w.once.Do(func() {
+		close(w.began)
+		<-w.release
+	})
+	return w.Sink.Check(ctx, key, o)
+}
+
 // minted is one call that mints, with its confirm code where it needs one.
 type minted struct {
 	tool       string
@@ -672,8 +684,12 @@ func TestEscrowRetention(t *testing.T) {
 	look := func(after time.Duration, want ...string) {
 		t.Helper()
 		h.clock.advance(after)
-		h.restart(setup{}).env.LookBack(t.Context())
+		again := h.restart(setup{})
+		again.env.LookBack(t.Context())
 		h.wantInEscrow(want...)
+		if !strings.Contains(again.log.String(), stranger) {
+			t.Error("the log does not name the secret of which nothing is on record")
+		}
 	}
 	look(0, first, late, never, stranger)
 	look(24*time.Hour-time.Second, first, late, never, stranger)
@@ -823,6 +839,7 @@ func TestCancelledAfterTheMint(t *testing.T) {
 	t.Parallel()
 	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
 		h := start(t, setup{})
+		h.env.VendorTime = time.Minute
 		slow := newWaiting(h.spareFiles())
 		h.env.Sinks[spare] = slow
 		m := mint(h, spare+"/ci/deploy")
@@ -831,8 +848,11 @@ func TestCancelledAfterTheMint(t *testing.T) {
 		wg.Go(func() { _, _ = h.client.CallTool(ctx, callRequest(m.tool, m.args)) })
 		<-slow.began
 		cancel()
+		late := make(chan struct{})
+		h.env.Work.AfterStop(20*time.Millisecond, func() { close(late) })
 		h.env.Work.Stop()
 		h.env.Work.Abort()
+		<-late
 		close(slow.release)
 		if err := h.env.Work.Wait(t.Context()); err != nil {
 			t.Fatal(err)
@@ -1035,6 +1055,28 @@ func TestDeliverTwiceAtOnce(t *testing.T) {
 		t.Errorf("%d files elsewhere", len(files))
 	}
 	h.wantInEscrow()
+}
+
+// TestDeliverWhatWasJustDelivered: between a call's look at the record and its delivery,
+// another one delivers.
+func TestDeliverWhatWasJustDelivered(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	h.env.Sinks[spare] = h.command("exit 1")
+	id := h.call(createMT, with(viewer(), args{"deliver_to": spare + "/ci/x"})).is("escrowed").str("operation_id")
+	slow := hesitant{newWaiting(h.spareFiles())}
+	h.env.Sinks[spare] = slow
+	var second result
+	var wg sync.WaitGroup
+	wg.Go(func() { second = h.send(t.Context(), toolRequest(deliver, args{"operation_id": id})) })
+	<-slow.began
+	h.call(deliver, args{"operation_id": id, "deliver_to": "files/first"}).is("delivered")
+	close(slow.release)
+	wg.Wait()
+	second.fails("already_delivered")
+	if _, err := os.Stat(filepath.Join(h.spareDir(), "ci/x")); err == nil {
+		t.Error("the secret was delivered twice")
+	}
 }
 
 func TestDeliverManyAtOnce(t *testing.T) {

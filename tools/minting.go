@@ -159,7 +159,7 @@ func (o *operation) undelivered(ctx context.Context, escrowed bool, code string,
 		return
 	}
 	out.status = statusUndelivered
-	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it"
+	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it; rotate or revoke that token"
 	out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: "secret_lost", Details: ledger.Details{Note: note}}))
 }
 
@@ -195,6 +195,7 @@ func (o *operation) escrow(ctx context.Context, m minting, minted providers.Mint
 	err := o.call.Escrow.Put(ctx, o.id, minted.Secret, sink.Meta{
 		TokenID: minted.Token.ID, Connection: m.connection.Name, Destination: m.to.String(), Created: o.call.Now().UTC(),
 	})
+	fault.Point("escrowing")
 	if err != nil {
 		o.call.Log.Error("secret not in escrow", "operation", o.id, "token", minted.Token.ID, "error", err)
 		out.warn("the secret could not be put in escrow: " + clean(err.Error()))
@@ -208,6 +209,7 @@ func (o *operation) escrow(ctx context.Context, m minting, minted providers.Mint
 func (o *operation) deliver(ctx context.Context, to destination, minted providers.Minted, out *mintingOut) (sink.Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, sinkTime)
 	defer cancel()
+	defer o.call.Work.AfterStop(cmp.Or(o.call.VendorTime, changeTime), cancel)() // it is in escrow
 	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret, to.options)
 	fault.Point("delivering")
 	if err != nil {
@@ -222,6 +224,7 @@ func (o *operation) deliver(ctx context.Context, to destination, minted provider
 // conclude verifies a delivery, puts the outcome on record and clears the escrow.
 func (o *operation) conclude(ctx context.Context, m minting, minted providers.Minted, delivery sink.Delivery, escrowed bool, out *mintingOut) {
 	seen := o.call.verify(ctx, m.connection, minted, m.to.sink, delivery)
+	fault.Point("verifying")
 	out.secret.Verified = seen.word()
 	for _, warning := range seen.warnings {
 		out.warn(warning)
@@ -251,6 +254,7 @@ func (c *Call) clearEscrow(ctx context.Context, operation string) {
 	if err := c.Escrow.Delete(ctx, operation); err != nil {
 		c.Log.Error("escrow copy not removed", "operation", operation, "error", err)
 	}
+	fault.Point("cleared")
 }
 
 // verification is what vendor and sink said of a new secret.

@@ -78,6 +78,7 @@ func targetsOnRecord(tokens []providers.Token) []ledger.Target {
 // begin puts the intent on record and takes its tokens. On an error nothing may be
 // sent. ctx is one that the client cannot cancel.
 func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...ledger.Limit) (*operation, error) {
+	fault.Point("judged")
 	lease, err := c.Ledger.Begin(ctx, id, i, limits...)
 	if err != nil {
 		return nil, c.notBegun(ctx, i, err)
@@ -89,7 +90,8 @@ func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...
 	return o, nil
 }
 
-// notBegun says why a change was not begun, and so not sent. A refusal is on record.
+// notBegun says why a change was not begun, and so not sent. A refusal is on record; what
+// only waits for a person is none.
 func (c *Call) notBegun(ctx context.Context, i ledger.Intent, err error) error {
 	var taken *ledger.ChangeInProgressError
 	var limit *ledger.LimitError
@@ -102,6 +104,8 @@ func (c *Call) notBegun(ctx context.Context, i ledger.Intent, err error) error {
 			Code: "change_in_progress", Message: "nothing was sent: " + taken.Error(),
 			Next: "see how it stands with get_operation " + taken.Operation + ", then call again without confirm",
 		}
+	case errors.As(err, &limit) && limit.Limit.Single:
+		return c.escalated(ctx, i.Preview)
 	case errors.As(err, &limit):
 		err = beyondLimit("nothing was sent: ", i.Connection, limit.Wanted, limit.Limit.Most, limit.Found)
 	default:

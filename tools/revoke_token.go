@@ -194,7 +194,7 @@ type ending struct {
 
 // endToken ends one token, on record.
 func (c *Call) endToken(ctx context.Context, connection *Connection, i ledger.Intent, t providers.Token) (ending, error) {
-	o, err := c.begin(ctx, "", i, c.revocationLimit(connection))
+	o, err := c.begin(ctx, "", i, append(c.beforeEscalation(), c.revocationLimit(connection))...)
 	if err != nil {
 		return ending{}, err
 	}
@@ -238,6 +238,7 @@ func (c *Call) recordGone(ctx context.Context, i ledger.Intent) (operation, warn
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
 	op, head, err := c.Ledger.Record(ctx, "", i, ledger.Result{Outcome: ledger.AlreadyGone})
+	fault.Point("gone")
 	if err != nil {
 		c.Log.Error("outcome not on record", "outcome", ledger.AlreadyGone, "error", err)
 		return "", "that the token was gone already could not be put on record"

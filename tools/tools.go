@@ -160,6 +160,7 @@ type Call struct {
 	Principal auth.Principal
 	request   mcp.CallToolRequest
 	server    *server.MCPServer
+	yes       approval
 	open      []*operation // begun and not ended
 }
 

@@ -181,7 +181,9 @@ func (r *record) baseRank() int {
 	}
 }
 
-// maxSide bounds each side of a difference, in runes.
+// maxSide bounds each side of a difference, in runes. The arrow between them stands in
+// neither side, nor does a quotation mark inside a quoted one: the text could look like
+// another difference.
 const maxSide = 400
 
 func differences(from, to *record, before, after providers.Token) []string {
@@ -199,6 +201,7 @@ func differences(from, to *record, before, after providers.Token) []string {
 }
 
 func contrast(from, to string) string {
+	from, to = strings.ReplaceAll(from, "→", "->"), strings.ReplaceAll(to, "→", "->")
 	if from == to {
 		return from + " → a text that looks the same but is not"
 	}
