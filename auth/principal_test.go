@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/tokenreeve/tokenreeve/auth"
@@ -22,7 +23,7 @@ func TestPrincipalNamesAreClean(t *testing.T) {
 			t.Errorf("%q and %q are both %q", name, other, p.Name)
 		}
 		seen[p.Name] = name
-		if again, _ := auth.PrincipalFrom(auth.WithPrincipal(t.Context(), p)); again.Name != p.Name {
+		if again, _ := auth.PrincipalFrom(auth.WithPrincipal(t.Context(), p)); !reflect.DeepEqual(again, p) {
 			t.Errorf("%q does not stay: %+v", name, again)
 		}
 	}
