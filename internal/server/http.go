@@ -29,6 +29,11 @@ const (
 
 	defaultSessions = 1000
 	defaultCalls    = 16
+
+	// A principal may have so many messages in work at a time, of which calls are a part. Answers
+	// that an event stream's client has not read count for the stream alone.
+	minMessages     = 64
+	messagesForCall = 4
 )
 
 // HTTPOptions say who may come over HTTP, and within which bounds. Zero stands for the default.
@@ -54,7 +59,7 @@ type HTTPOptions struct {
 
 // Times bound how long clients keep the server waiting. Zero stands for the default.
 type Times struct {
-	// Read is how long a client may take to send a request's header, and again its body; 15 seconds.
+	// Read is how long a client may take to send a request; 15 seconds.
 	Read time.Duration
 	// Write is how long a client may take to read an answer, or one event of a stream; 10 seconds.
 	Write time.Duration
@@ -91,6 +96,9 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 	if o.Authenticate == nil {
 		return errors.New("no caller could be told from another over HTTP")
 	}
+	if len(o.Hosts) == 0 && l.isWildcard {
+		logger.Warn("clients that do not name localhost are refused; name the server in --allowed-hosts")
+	}
 	o = o.withDefaults(l)
 	v := newService(s, work, o, logger)
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
@@ -98,6 +106,7 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 	httpServer := &http.Server{
 		Handler:           v.handler(l.isSecure),
 		ReadHeaderTimeout: o.Times.Read,
+		ReadTimeout:       o.Times.Read, // of the body, whether we read it or not; streams go on
 		IdleTimeout:       o.Times.Connection,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return connected },
@@ -119,8 +128,8 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 	if httpServer.Shutdown(last) != nil {
 		disconnect()
 		failure = errors.Join(failure, httpServer.Close())
+		v.waitForRequests(context.WithoutCancel(ctx), logger)
 	}
-	_ = v.requests.Wait(context.WithoutCancel(ctx)) // their connections are closed
 	return failure
 }
 

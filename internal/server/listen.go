@@ -34,7 +34,8 @@ type Listener struct {
 	// listens on an address that other machines reach, that address.
 	Hosts []string
 
-	isSecure bool // clients use TLS, here or at the proxy
+	isSecure   bool // clients use TLS, here or at the proxy
+	isWildcard bool // all of this machine's addresses lead here
 }
 
 // Listen opens the listener. Beyond this machine it wants callers who authenticate, and TLS.
@@ -58,7 +59,7 @@ func Listen(ctx context.Context, o ListenOptions, logger *slog.Logger) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{Listener: inner, URL: "http://" + inner.Addr().String(), isSecure: hasTLS || o.BehindTLSProxy}
+	l := &Listener{Listener: inner, URL: "http://" + inner.Addr().String(), isSecure: hasTLS || o.BehindTLSProxy, isWildcard: isWildcard(host)}
 	l.Hosts = hostsOf(host, inner.Addr().(*net.TCPAddr).Port)
 	if hasTLS {
 		l.Listener, l.URL = tls.NewListener(inner, encryption), "https://"+inner.Addr().String()
@@ -91,12 +92,15 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-func hostsOf(host string, port int) []string {
+func isWildcard(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	isWildcard := host == "" || err == nil && ip.IsUnspecified()
+	return host == "" || err == nil && ip.IsUnspecified()
+}
+
+func hostsOf(host string, port int) []string {
 	own := net.JoinHostPort(strings.ToLower(host), strconv.Itoa(port))
 	switch local := auth.LoopbackHosts(port); {
-	case isWildcard, isLoopback(host) && slices.Contains(local, own):
+	case isWildcard(host), isLoopback(host) && slices.Contains(local, own):
 		return local
 	case isLoopback(host):
 		return append(local, own)

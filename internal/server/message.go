@@ -7,7 +7,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"time"
 
 	"github.com/mark3labs/mcp-go/mcp"
 )
@@ -68,7 +67,5 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 		refuse(w, http.StatusBadRequest, "broken_off", "the message broke off")
 		return nil, false
 	}
-	// From here on the connection is read only to learn that the client is gone.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return body, true
 }

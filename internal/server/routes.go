@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"time"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
@@ -43,7 +42,7 @@ type service struct {
 	options    HTTPOptions
 	work       *tools.Tracker
 	open       *openSessions
-	posts      *tally
+	messages   *tally
 	requests   *tools.Tracker // of HTTP, streams included
 	events     *mcpserver.SSEServer
 	streamable *mcpserver.StreamableHTTPServer
@@ -52,7 +51,7 @@ type service struct {
 func newService(s *mcpserver.MCPServer, work *tools.Tracker, o HTTPOptions, logger *slog.Logger) *service {
 	v := &service{
 		options: o, work: work, open: newOpenSessions(o.MaxSessions),
-		posts: newTally(max(minPosts, postsForCall*o.MaxCalls)), requests: tools.NewTracker(),
+		messages: newTally(max(minMessages, messagesForCall*o.MaxCalls)), requests: tools.NewTracker(),
 	}
 	s.Use(boundCalls(newTally(o.MaxCalls), v.open, logger))
 	v.events = newEvents(s, o)
@@ -77,7 +76,7 @@ func (v *service) handler(isSecure bool) http.Handler {
 	return v.bounded(newAccess(v.options.Hosts, v.options.Origins, isSecure).check(mux))
 }
 
-// bounded gives what is read and written its time, and counts the requests under way.
+// bounded gives what is written its time, and counts the requests under way.
 func (v *service) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer v.requests.Begin()()
@@ -85,14 +84,11 @@ func (v *service) bounded(next http.Handler) http.Handler {
 		defer cut()
 		out := newPatient(w, v.options.Times.Write, cut)
 		defer out.wait() // net/http may have something left to write
-		out.wait()
-		if r.ContentLength != 0 { // also where nobody reads it: net/http does
-			_ = out.control.SetReadDeadline(time.Now().Add(v.options.Times.Read))
-			if r.Method != http.MethodPost {
-				w.Header().Set("Connection", "close")
-				refuse(out, http.StatusBadRequest, "unexpected_body", "a request of this method has no body")
-				return
-			}
+		if r.ContentLength != 0 && r.Method != http.MethodPost {
+			// A client is not seen to be gone before its body was read.
+			w.Header().Set("Connection", "close")
+			refuse(out, http.StatusBadRequest, "unexpected_body", "a request of this method has no body")
+			return
 		}
 		next.ServeHTTP(out, r.WithContext(ctx))
 	})
@@ -156,4 +152,14 @@ func (v *service) end(ctx context.Context) {
 	v.events.CloseSessions()
 	_ = v.streamable.Shutdown(ctx) // it has no server of its own that could fail
 	v.open.endAll()
+}
+
+// waitForRequests returns once every handler has. Their connections are closed and their contexts
+// done: it takes no time unless something is wrong.
+func (v *service) waitForRequests(ctx context.Context, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	if v.requests.Wait(ctx) != nil {
+		logger.Error("requests have not ended with their connections")
+	}
 }

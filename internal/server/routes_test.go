@@ -162,11 +162,21 @@ func TestAllowedHosts(t *testing.T) {
 		"address of its own": {
 			server.ListenOptions{Addr: "127.0.0.2:0"}, nil, map[string]int{"": 200, "evil.example": 403},
 		},
+		"wildcard": {
+			server.ListenOptions{Addr: "0.0.0.0:0", Authenticated: true, BehindTLSProxy: true},
+			nil,
+			map[string]int{"localhost:PORT": 200, "127.0.0.1:PORT": 200, "[::1]:PORT": 200, "localhost": 403, "": 403, "evil.example": 403, "evil.example:PORT": 403},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := startWebOn(t, test.listen, server.HTTPOptions{Hosts: test.allowed})
+			_, port, _ := net.SplitHostPort(s.listener.Addr().String())
+			if strings.HasPrefix(test.listen.Addr, "0.0.0.0") {
+				s.log.await(t, "--allowed-hosts")
+			}
 			for host, want := range test.want {
+				host = strings.Replace(host, "PORT", port, 1)
 				if host == "" {
 					host = s.listener.Addr().String()
 				}

@@ -11,11 +11,9 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 )
 
-// The bounds of one event stream's requests that were not answered yet.
-const (
-	maxUnanswered      = 64
-	maxUnansweredBytes = 1 << 20
-)
+// maxUnanswered is how many bytes of requests one event stream may owe answers to. One more may
+// come on top.
+const maxUnanswered = 1 << 20
 
 // nowhere is the origin of no page.
 const nowhere = "https://nowhere.invalid"
@@ -69,7 +67,7 @@ func (v *service) eventMessage(w http.ResponseWriter, r *http.Request) {
 	case m.JSONRPC != mcp.JSONRPC_VERSION:
 		refuse(w, http.StatusBadRequest, "not_json_rpc", "the message is not a JSON-RPC 2.0 object")
 	case m.isRequest():
-		if !session.calls.addWithin(m, len(body), maxUnanswered, maxUnansweredBytes) {
+		if !session.calls.addWithin(m, len(body), v.messages.max, maxUnanswered) {
 			tooManyMessages(w)
 			return
 		}

@@ -11,12 +11,6 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 )
 
-// The bounds of the messages of one principal that are being read or worked on.
-const (
-	minPosts     = 64
-	postsForCall = 4
-)
-
 func newStreamable(s *mcpserver.MCPServer, open *openSessions, o HTTPOptions, logger *slog.Logger) *mcpserver.StreamableHTTPServer {
 	return mcpserver.NewStreamableHTTPServer(s,
 		mcpserver.WithSessionIdManagerResolver(sessionIDs{open: open}),
@@ -37,24 +31,26 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	m, modern, id := parseMessage(body), isModern(r.Header, body), r.Header.Get(mcp.HeaderSessionID)
+	isKnown := v.open.get(TransportHTTP, id) != nil
+	if isKnown && v.open.owned(w, r, TransportHTTP, id) == nil {
+		return
+	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	switch {
 	case modern && m.Method == string(mcp.MethodNotificationCancelled):
 		// Without sessions the library would take it for anybody's call with that id. The client
 		// closes its request instead.
 		w.WriteHeader(http.StatusAccepted)
-	case modern && (id == "" || v.open.get(TransportHTTP, id) == nil):
+	case modern, isKnown && m.Method != string(mcp.MethodInitialize):
 		v.streamable.ServeHTTP(w, r)
-	case id != "":
-		if v.open.owned(w, r, TransportHTTP, id) != nil {
-			v.streamable.ServeHTTP(w, r)
-		}
 	case m.Method == string(mcp.MethodInitialize):
 		v.initialize(w, r)
 	case m == message{}:
 		v.streamable.ServeHTTP(w, r) // which says what is wrong with it
-	default:
+	case id == "":
 		noSession(w)
+	default:
+		_ = v.open.owned(w, r, TransportHTTP, id) // it is unknown
 	}
 }
 
@@ -116,17 +112,17 @@ func noSession(w http.ResponseWriter) {
 // once the request was answered.
 func (v *service) read(w http.ResponseWriter, r *http.Request) (body []byte, done func(), ok bool) {
 	caller := callerOf(r.Context())
-	if !v.posts.begin(caller) {
+	if !v.messages.begin(caller) {
 		w.Header().Set("Connection", "close")
 		tooManyMessages(w)
 		return nil, nil, false
 	}
 	body, ok = readMessage(w, r)
 	if !ok {
-		v.posts.end(caller)
+		v.messages.end(caller)
 		return nil, nil, false
 	}
-	return body, func() { v.posts.end(caller) }, true
+	return body, func() { v.messages.end(caller) }, true
 }
 
 // debugHandler logs what the library says where somebody looks for it: most of it is a client's

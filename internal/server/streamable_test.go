@@ -137,6 +137,18 @@ func TestSessionIDsCannotBeGuessed(t *testing.T) {
 	}
 }
 
+// A client that begins anew gets another session, whatever session it still names.
+func TestBeginningAnew(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	old := s.initialize(t, nil)
+	for _, named := range []string{old, "nobodys"} {
+		if got := s.initialize(t, in(named)); got == old || got == named {
+			t.Errorf("the session is %q again", got)
+		}
+	}
+}
+
 // What ends a session ends its stream and its reads; a change goes on.
 func TestEndOfASession(t *testing.T) {
 	t.Parallel()
