@@ -3,7 +3,10 @@ package providers
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
 // Code is a stable word for what went wrong at or before a vendor.
@@ -49,13 +52,18 @@ type Error struct {
 func (e *Error) Error() string {
 	s := e.Provider + ": " + e.Message
 	switch {
-	case e.Status != 0 && e.VendorCode != "":
+	case e.Status != 0 && isWord(e.VendorCode):
 		s += fmt.Sprintf(" (HTTP %d, %s)", e.Status, e.VendorCode)
+	case e.Status != 0 && e.VendorCode != "": // a sentence, in the place of a code
+		s += fmt.Sprintf(" (HTTP %d, %s)", e.Status, sanitize.Quote(e.VendorCode))
 	case e.Status != 0:
 		s += fmt.Sprintf(" (HTTP %d)", e.Status)
 	}
 	return s
 }
+
+// isWord reports whether a vendor's code is a word, as codes are.
+func isWord(code string) bool { return code != "" && len(code) <= 64 && !strings.Contains(code, " ") }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }

@@ -4,8 +4,11 @@
 package providers
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 )
 
@@ -16,6 +19,7 @@ type Token struct {
 	ID          string
 	Name        string
 	NameAltered bool // cleaning changed the name
+	TextAltered bool // cleaning changed another text: of the owner, or in Detail
 	Owner       Owner
 	Kind        Kind
 	Status      Status
@@ -25,8 +29,9 @@ type Token struct {
 	LastUsed Date
 	Expires  Date
 
-	// AccessKey changes whenever what the token may do changes. It is compared,
-	// never shown.
+	// AccessKey changes whenever what the token may do changes. It is compared, with
+	// [Token.SameAccess], never shown. It is the vendor's own text or a digest of it: JSON
+	// keeps a digest only. Empty where the vendor does not tell.
 	AccessKey string
 	// NameKey tells two names apart that look alike once cleaned. Empty where
 	// cleaning changed nothing. It is compared, never shown.
@@ -35,6 +40,31 @@ type Token struct {
 	// LastFour is the end of the secret where the vendor shows it, else empty.
 	LastFour string
 	Detail   Detail
+}
+
+// SameAccess reports whether the access keys of both tokens are those of one access.
+// Either token may have been read from JSON.
+func (t *Token) SameAccess(o *Token) bool { return keptKey(t.AccessKey) == keptKey(o.AccessKey) }
+
+// MarshalJSON writes a digest in the place of AccessKey: what is kept of a token must
+// hold no text of a vendor's that was not cleaned.
+func (t Token) MarshalJSON() ([]byte, error) {
+	type plain Token
+	kept := plain(t)
+	kept.AccessKey = keptKey(t.AccessKey)
+	return json.Marshal(kept)
+}
+
+// keptMark begins the digest of an access key.
+const keptMark = "sha256:"
+
+// keptKey returns the digest of an access key. A key of a digest's form is one already.
+func keptKey(key string) string {
+	if rest, ok := strings.CutPrefix(key, keptMark); key == "" || ok && len(rest) == 2*sha256.Size && strings.Trim(rest, "0123456789abcdef") == "" {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key))
+	return keptMark + hex.EncodeToString(sum[:])
 }
 
 // Detail is what only full rows show.

@@ -17,6 +17,14 @@ type Trace struct {
 	changes bool // RequestID is of a change
 }
 
+// SentChange reports whether a request that was to change something was sent, or at
+// least tried.
+func (t *Trace) SentChange() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changes
+}
+
 type traceKey struct{}
 
 // WithTrace returns a context whose calls fill the trace.

@@ -3,7 +3,7 @@ package tools
 import (
 	"cmp"
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"time"
 
@@ -22,9 +22,10 @@ const (
 	answerField = "phrase"
 )
 
-// approval is a person's yes.
+// approval is a person's yes, or that none was needed.
 type approval struct {
-	by string // empty: none was needed, or none could be asked for
+	by  string          // empty: nobody was asked
+	met policy.Approval // the strictest demand that it meets
 }
 
 // escalation is from which single revocation or compromised rotation within an hour
@@ -37,32 +38,48 @@ func (c *Call) needsPerson(ctx context.Context, risk policy.Risk, ends bool) (po
 	if risk != policy.RiskSingle || !ends {
 		return needed, nil
 	}
-	n, err := c.Ledger.CountSince(ctx, ledger.Count{
-		Principal: c.Principal.Name, Since: c.Now().Add(-time.Hour), Single: true, Compromised: true,
-		Classes: []ledger.Class{ledger.Class(policy.Revoke), ledger.Class(policy.Rotate)},
-	})
+	n, err := c.Ledger.CountSince(ctx, c.endedOneByOne())
 	if err != nil {
 		return needed, c.noLedger(err)
 	}
 	if n >= escalation-1 {
-		needed = stricter(needed, c.Approval.For(policy.RiskBulk))
+		needed = c.Approval.For(policy.RiskBulk)
 	}
 	return needed, nil
 }
 
-func stricter(a, b policy.Approval) policy.Approval {
-	rank := map[policy.Approval]int{policy.ApprovalOff: 0, policy.ApprovalWhenPossible: 1, policy.ApprovalRequired: 2}
-	if rank[b] > rank[a] {
-		return b
+// endedOneByOne counts what the principal ended within an hour, but for bulk changes.
+func (c *Call) endedOneByOne() ledger.Count {
+	return ledger.Count{
+		Principal: c.Principal.Name, Since: c.Now().Add(-time.Hour), Single: true, Compromised: true,
+		Classes: []ledger.Class{ledger.Class(policy.Revoke), ledger.Class(policy.Rotate)},
 	}
-	return a
+}
+
+// beforeEscalation bounds what may end without what bulk changes demand, which those
+// themselves have met. It is judged together with the intent: calls that come at once
+// do not see one another earlier.
+func (c *Call) beforeEscalation() []ledger.Limit {
+	if c.yes.met.Meets(c.Approval.For(policy.RiskBulk)) {
+		return nil
+	}
+	return []ledger.Limit{{Count: c.endedOneByOne(), Most: escalation - 1}}
+}
+
+// escalated refuses a change that was begun as the demands on bulk changes came to
+// count. Its code is given back.
+func (c *Call) escalated(ctx context.Context, preview string) error {
+	if c.asks(ctx, c.Approval.For(policy.RiskBulk)) {
+		return c.notApproved(preview, "so many single tokens were ended meanwhile that a person must agree")
+	}
+	return c.personRequired(preview)
 }
 
 // approve asks a person, where the operator demands one. A result that is not nil
 // goes to the client, who calls again.
 func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview) (approval, *mcp.CallToolResult, error) {
 	if p.ApprovedBy != "" {
-		return approval{by: p.ApprovedBy}, nil, nil
+		return approval{by: p.ApprovedBy, met: policy.ApprovalRequired}, nil, nil
 	}
 	s, err := f.storedIn(p)
 	if err != nil {
@@ -72,8 +89,8 @@ func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview)
 	switch {
 	case err != nil:
 		return approval{}, nil, err
-	case needed == policy.ApprovalOff, needed == policy.ApprovalWhenPossible && !c.canAsk(ctx):
-		return approval{}, nil, nil
+	case c.unasked(ctx).Meets(needed):
+		return approval{met: c.unasked(ctx)}, nil, nil
 	case !c.asks(ctx, needed):
 		return approval{}, nil, c.personRequired(p.ID)
 	}
@@ -85,20 +102,43 @@ func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview)
 	return c.ask(ctx, p, s.Shown)
 }
 
-// asks reports whether a person's answer through the client is enough. It shows only
-// that the client's program answered.
-func (c *Call) asks(ctx context.Context, needed policy.Approval) bool {
-	return c.canAsk(ctx) && (needed == policy.ApprovalWhenPossible || c.Stdio && c.Approval.TrustClient)
+// unasked is the strictest demand that is met without asking anybody.
+func (c *Call) unasked(ctx context.Context) policy.Approval {
+	if c.canAsk(ctx) {
+		return policy.ApprovalOff
+	}
+	return policy.ApprovalWhenPossible
 }
 
-// canAsk reports whether the client can show its user a form.
+// answered is the strictest demand that an answer through the client meets. It shows
+// only that the client's program answered.
+func (c *Call) answered() policy.Approval {
+	if c.Stdio && c.Approval.TrustClient {
+		return policy.ApprovalRequired
+	}
+	return policy.ApprovalWhenPossible
+}
+
+// asks reports whether a person is asked through the client, and the answer is enough.
+func (c *Call) asks(ctx context.Context, needed policy.Approval) bool {
+	return c.canAsk(ctx) && c.answered().Meets(needed)
+}
+
+// canAsk reports whether the client can show its user a form, and a question can reach
+// it: server-sent events carry none on the older protocols.
 func (c *Call) canAsk(ctx context.Context) bool {
 	session, ok := server.ClientSessionFromContext(ctx).(server.SessionWithClientInfo)
 	if !ok {
 		return false
 	}
 	elicitation := session.GetClientCapabilities().Elicitation
-	return elicitation != nil && (elicitation.Form != nil || elicitation.URL == nil)
+	_, reachable := session.(server.SessionWithElicitation)
+	return (reachable || asksByResult(ctx)) && elicitation != nil && (elicitation.Form != nil || elicitation.URL == nil)
+}
+
+// asksByResult reports whether questions go out as results.
+func asksByResult(ctx context.Context) bool {
+	return mcp.IsModernProtocol(server.RequestProtocolVersion(ctx))
 }
 
 // ask asks the client's user, who must type the phrase: an empty form or a lone yes is
@@ -115,7 +155,7 @@ func (c *Call) ask(ctx context.Context, p ledger.Preview, shown Shown) (approval
 			"required": []string{answerField},
 		},
 	}
-	if mcp.IsModernProtocol(server.RequestProtocolVersion(ctx)) {
+	if asksByResult(ctx) {
 		return c.askByResult(ctx, p, shown, params)
 	}
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.AnswerTime, answerTime))
@@ -125,7 +165,7 @@ func (c *Call) ask(ctx context.Context, p ledger.Preview, shown Shown) (approval
 	answer, err := c.server.RequestElicitation(ctx, mcp.ElicitationRequest{
 		Request: mcp.Request{Method: string(mcp.MethodElicitationCreate)}, Params: params,
 	})
-	if err != nil {
+	if err != nil || ctx.Err() != nil { // a late yes is none
 		return approval{}, nil, c.notApproved(p.ID, "the question to the user failed or was not answered in time")
 	}
 	a, err := c.judge(ctx, p, shown, answer)
@@ -140,13 +180,13 @@ func (c *Call) askByResult(ctx context.Context, p ledger.Preview, shown Shown, p
 	if answer == nil {
 		state, err := c.Ledger.AskPreview(ctx, p.ID)
 		if err != nil {
-			return approval{}, nil, c.noLedger(err)
+			return approval{}, nil, c.notAsked(err)
 		}
 		return approval{}, server.NewInputRequestBuilder(state).Elicit(questionID, params).ToolResult(), nil
 	}
 	ours, err := c.Ledger.AnswerPreview(ctx, p.ID, c.request.Params.RequestState)
 	if err != nil {
-		return approval{}, nil, c.noLedger(err)
+		return approval{}, nil, c.notAsked(err)
 	}
 	if !ours {
 		return approval{}, nil, c.notApproved(p.ID, "the answer belongs to another question")
@@ -162,7 +202,7 @@ func (c *Call) judge(ctx context.Context, p ledger.Preview, shown Shown, answer 
 	switch {
 	case answer != nil && answer.Action == mcp.ElicitationResponseActionDecline:
 		if _, err := c.Ledger.DeclinePreview(context.WithoutCancel(ctx), p.ID, who); err != nil {
-			return approval{}, c.noLedger(err)
+			return approval{}, c.notAsked(err)
 		}
 		return approval{}, declined(p.ID)
 	case answer == nil || answer.Action != mcp.ElicitationResponseActionAccept:
@@ -170,10 +210,24 @@ func (c *Call) judge(ctx context.Context, p ledger.Preview, shown Shown, answer 
 	}
 	content, ok := answer.Content.(map[string]any)
 	typed, isText := content[answerField].(string)
-	if !ok || !isText || strings.TrimSpace(typed) != shown.Phrase {
+	if !ok || !isText || shown.Phrase == "" || strings.TrimSpace(typed) != shown.Phrase {
 		return approval{}, c.notApproved(p.ID, "the user did not type "+shown.Phrase)
 	}
-	return approval{by: who}, nil
+	return approval{by: who, met: c.answered()}, nil
+}
+
+// notAsked tells a ledger that cannot be used from a preview that was carried out,
+// declined or forgotten while a person was asked.
+func (c *Call) notAsked(err error) error {
+	if isOvertaken(err) {
+		return err
+	}
+	return c.noLedger(err)
+}
+
+// isOvertaken reports that a preview is not open any more.
+func isOvertaken(err error) bool {
+	return errors.Is(err, ledger.ErrPreviewOver) || errors.Is(err, ledger.ErrNotFound)
 }
 
 func declined(preview string) error {
@@ -183,9 +237,20 @@ func declined(preview string) error {
 	}
 }
 
+// The codes of refusals of what nobody agreed to. They leave the preview open.
+const (
+	codeNotApproved   = "not_approved"
+	codeHumanRequired = "human_required"
+)
+
+func isUnapproved(err error) bool {
+	code := problemCode(err)
+	return code == codeNotApproved || code == codeHumanRequired
+}
+
 func (c *Call) notApproved(preview, why string) error {
 	return &Problem{
-		Code: "not_approved", Message: "nothing was changed: " + why,
+		Code: codeNotApproved, Message: "nothing was changed: " + why,
 		Next: "ask the user, then repeat the call with the same confirm code; or have the operator run `" + c.approveCommand(preview) + "` first",
 	}
 }
@@ -193,11 +258,17 @@ func (c *Call) notApproved(preview, why string) error {
 // personRequired refuses what only a person at the operator's terminal can allow.
 func (c *Call) personRequired(preview string) error {
 	return &Problem{
-		Code: "human_required", Message: "nothing was changed: a person must agree at the operator's terminal first (human_approval)",
+		Code: codeHumanRequired, Message: "nothing was changed: a person must agree at the operator's terminal first (human_approval)",
 		Next: "ask for `" + c.approveCommand(preview) + "` to be run there, then repeat the call with the same confirm code",
 	}
 }
 
+// approveCommand is what the operator types. Its flags hold paths, which only the local
+// user is told.
 func (c *Call) approveCommand(preview string) string {
-	return fmt.Sprintf("%s %s", cmp.Or(c.ApproveCommand, "tokenreeve approve"), preview)
+	command := "tokenreeve approve"
+	if c.Principal.IsLocal {
+		command = cmp.Or(c.ApproveCommand, command)
+	}
+	return command + " " + preview
 }

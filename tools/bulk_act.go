@@ -34,7 +34,8 @@ func (b *bulk) act(ctx context.Context, i ledger.Intent, plan bulkPlan) (bulkRev
 	for _, id := range plan.Gone {
 		out.note(bulkResult{ID: clean(id), Result: resultAlreadyGone})
 		i.Targets = []ledger.Target{{ID: id}}
-		out.warn(b.call.recordGone(ctx, i))
+		_, warning := b.call.recordGone(ctx, i)
+		out.warn(warning)
 	}
 	stop := b.revokeEach(ctx, i, plan.Tokens, &out)
 	out.Status = statusRevoked
@@ -45,22 +46,29 @@ func (b *bulk) act(ctx context.Context, i ledger.Intent, plan bulkPlan) (bulkRev
 			out.Next = "some targets failed; call again without confirm for a preview of what is left"
 		}
 	}
-	out.warn(group.finish(ctx, out.onRecord()))
+	out.warn(group.finish(ctx, b.onRecord(&out)))
 	out.shortenReasons()
 	b.recheck(ctx, plan, &out)
 	return out, nil
 }
 
 // onRecord is the outcome of the whole: what became of each target stands with it.
-func (o *bulkRevokeTokensOut) onRecord() ledger.Result {
-	r := ledger.Result{Outcome: ledger.Done}
+// Who looks for what nobody knows, or for what was not done, must find the whole.
+func (b *bulk) onRecord(out *bulkRevokeTokensOut) ledger.Result {
 	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(o.Counts)) {
-		parts = append(parts, fmt.Sprintf("%d %s", o.Counts[name], name))
+	for _, name := range slices.Sorted(maps.Keys(out.Counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", out.Counts[name], name))
 	}
-	r.Note = strings.Join(parts, ", ")
-	if o.Status == statusPartial {
-		r.ErrorCode = statusPartial
+	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Note: strings.Join(parts, ", ")}}
+	if out.Status != statusPartial {
+		return r
+	}
+	r.ErrorCode = statusPartial
+	switch {
+	case b.lost > 0:
+		r.Outcome = ledger.Unknown
+	case out.Counts[statusRevoked]+out.Counts[resultAlreadyGone] == 0:
+		r.Outcome, r.ErrorCode = ledger.Failed, "nothing_revoked"
 	}
 	return r
 }
@@ -102,6 +110,9 @@ func (b *bulk) revokeEach(ctx context.Context, i ledger.Intent, tokens []provide
 			ending, err := b.call.endToken(ctx, b.connection, i, tokens[n])
 			out.note(resultOf(tokens[n].ID, ending.revocation, err))
 			out.warn(ending.warning)
+			if ending.outcome == ledger.Unknown {
+				b.lost++
+			}
 			stop = stopAfter(err)
 		})
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +21,7 @@ type bulk struct {
 	connection *Connection
 	in         bulkRevokeTokensIn
 	progress   *progress
+	lost       int // targets whose answer was lost
 }
 
 // bulkPlan is what a bulk revocation would do.
@@ -39,7 +39,7 @@ type bulkPlan struct {
 	everyone []providers.Token // of an org-wide revocation, as just read
 }
 
-// tooMany is the answer to a selection that one preview cannot hold.
+// tooMany is the answer to a selection that one preview cannot hold, or of nothing.
 type tooMany struct{ out bulkRevokeTokensOut }
 
 func (*tooMany) Error() string { return "more targets than one preview may hold" }
@@ -244,13 +244,14 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 		return plan, err
 	}
 	selected, covered := b.list(ctx, plan.filter)
-	if err := incomplete(covered); err != nil {
+	if err := incomplete(ctx, covered); err != nil {
 		return plan, err
 	}
 	if err := b.call.nameOwners(ctx, b.connection, selected); err != nil {
 		return plan, err
 	}
 	var spared []string
+	why := map[string]string{} // by id
 	for i := range selected {
 		t := &selected[i]
 		if slices.Contains(b.in.Exclude, t.ID) {
@@ -260,7 +261,8 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 			if b.in.AllOfServiceAccount {
 				return plan, allOrNothing(err)
 			}
-			spared = append(spared, problemOf(err).Message)
+			why[t.ID] = problemOf(err).Message
+			spared = append(spared, why[t.ID])
 			continue
 		}
 		plan.Tokens = append(plan.Tokens, *t)
@@ -272,19 +274,20 @@ func (b *bulk) planFilter(ctx context.Context, own providers.Own, plan bulkPlan,
 		plan.Warnings = append(plan.Warnings, plural(len(spared), "matching token is", "matching tokens are")+" spared: "+strings.Join(unique(spared)[:min(3, len(unique(spared)))], "; "))
 	}
 	if shown != nil {
-		return b.reread(ctx, plan, shown)
+		return b.reread(ctx, plan, shown, why)
 	}
 	return plan, b.bounded(plan, shown)
 }
 
 // reread reads each target of the preview by its id before it is touched. One
-// that is gone ends as already_gone; one that no longer matches stops the call.
-func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulkPlan, error) {
-	if b.in.AllOfServiceAccount {
-		return plan, nil
-	}
+// that is gone ends as already_gone; one that no longer matches, or is spared for the
+// reason given, stops the call.
+func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan, spared map[string]string) (bulkPlan, error) {
 	if changes := drift(shown.Tokens, plan.Tokens); len(changes) > 0 {
 		return plan, drifted(changes)
+	}
+	if b.in.AllOfServiceAccount {
+		return plan, b.bounded(plan, shown)
 	}
 	refs := make([]providers.Ref, len(shown.Tokens))
 	for i := range shown.Tokens {
@@ -299,7 +302,7 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 		at := slices.IndexFunc(plan.Tokens, func(t providers.Token) bool { return t.ID == alive[i].ID })
 		switch {
 		case at < 0:
-			changes = append(changes, "token "+alive[i].ID+" no longer matches")
+			changes = append(changes, cmp.Or(spared[alive[i].ID], "token "+alive[i].ID+" no longer matches"))
 		case alive[i].AccessKey != "": // else the vendor tells less here than in its listing
 			plan.Tokens[at] = alive[i]
 		}
@@ -309,7 +312,7 @@ func (b *bulk) reread(ctx context.Context, plan bulkPlan, shown *bulkPlan) (bulk
 	}
 	plan.Gone = gone
 	plan.Tokens = slices.DeleteFunc(plan.Tokens, func(t providers.Token) bool { return slices.Contains(gone, t.ID) })
-	return plan, nil
+	return plan, b.bounded(plan, shown)
 }
 
 // list reads all tokens that the filter selects, with their coverage.
@@ -322,9 +325,12 @@ func (b *bulk) list(ctx context.Context, filter providers.Filter) ([]providers.T
 	return selected, covered[0]
 }
 
-func incomplete(covered coverage) error {
+func incomplete(ctx context.Context, covered coverage) error {
 	if covered.Complete {
 		return nil
+	}
+	if err := ctx.Err(); err != nil { // nobody waits for the answer, and the code stays good
+		return err
 	}
 	p := &Problem{
 		Code:    "incomplete_listing",
@@ -347,28 +353,37 @@ func allOrNothing(err error) error {
 // bounded refuses an empty selection and one that a preview cannot hold.
 func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
 	tokens, most := plan.Tokens, b.connection.Policy.Targets()
+	limit := fmt.Sprintf("a preview holds at most %d targets", most)
+	if most < policy.MaxTargets {
+		limit += " (connections." + b.connection.Name + ".limits.targets_per_preview)"
+	}
 	var out bulkRevokeTokensOut
 	out.Warnings = plan.Warnings
 	switch {
+	case shown != nil && len(tokens) > most:
+		return refusedByPolicy(fmt.Sprintf("%s, and %d would end", limit, len(tokens)))
 	case shown != nil:
-		if len(tokens) > most {
-			return drifted([]string{"policy now allows " + strconv.Itoa(most) + " targets"})
-		}
 		return nil
 	case len(tokens) == 0:
-		out.Status = statusNothing
-		out.Next = "nothing was changed: no token matches that may be revoked"
+		return nothingToRevoke(plan.Warnings)
 	case len(tokens) > most:
 		out.Status = statusTooMany
 		out.Counts = map[string]int{"matching": len(tokens), "at_most": most}
 		out.ByOwner, out.ByAge = splits(tokens)
-		out.Next = fmt.Sprintf("nothing was changed. A preview holds at most %d targets: split by owner, created_after and created_before, or give token_ids", most)
+		out.Next = "nothing was changed: " + limit + "; split by owner, created_after and created_before, or give token_ids"
 		if b.in.AllOfServiceAccount {
-			out.Next = "nothing was changed. A whole service account is ended at once, and no preview can show so many tokens: a person must do it in the vendor's administration"
+			out.Next = "nothing was changed: " + limit + ", and a whole service account is ended at once; a person must do it in the vendor's administration"
 		}
 	default:
 		return nil
 	}
+	return &tooMany{out}
+}
+
+func nothingToRevoke(warnings []string) error {
+	var out bulkRevokeTokensOut
+	out.Status, out.Warnings = statusNothing, warnings
+	out.Next = "nothing was changed: no token matches that may be revoked"
 	return &tooMany{out}
 }
 
@@ -406,7 +421,7 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 		return plan, &Problem{Code: string(providers.CodeNotOffered), Message: b.connection.Provider.Name() + " has no account-wide revocation"}
 	}
 	all, covered := b.list(ctx, plan.filter)
-	if err := incomplete(covered); err != nil {
+	if err := incomplete(ctx, covered); err != nil {
 		return plan, err
 	}
 	if err := b.call.nameOwners(ctx, b.connection, all); err != nil {
@@ -432,6 +447,9 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 	}
 	if err != nil {
 		return plan, err
+	}
+	if shown == nil && plan.Count == 0 {
+		return plan, nothingToRevoke(plan.Warnings)
 	}
 	plan.everyone, plan.Seen = all, likenesses(all)
 	if shown != nil {

@@ -265,7 +265,7 @@ func TestBulkRefusals(t *testing.T) {
 
 func TestBulkTooManyTargets(t *testing.T) {
 	t.Parallel()
-	h := start(t, setup{})
+	h := start(t, setup{connections: ruledBy(bigBulks())})
 	ids := h.manyLaunchDarkly(101, "bulky")
 	a := args{"connection": launchDarklyName, "query": "bulky", "reason": "x"}
 	owner := h.box.LaunchDarklyMembers()[3].ID
@@ -287,7 +287,8 @@ func TestBulkTooManyTargets(t *testing.T) {
 			t.Errorf("targets %+v, want 100", out.Targets)
 		}
 		h.allow(policy.Policy{MaxTargets: 3})
-		if out := as[bulkOut](h.call(bulkTool, args{"connection": launchDarklyName, "token_ids": ids[:4], "reason": "x"}).is("too_many_targets")); out.Counts["at_most"] != 3 {
+		few := h.call(bulkTool, args{"connection": launchDarklyName, "token_ids": ids[:4], "reason": "x"}).is("too_many_targets")
+		if out := as[bulkOut](few.says("connections.acme-launchdarkly.limits.targets_per_preview")); out.Counts["at_most"] != 3 {
 			t.Errorf("counts %v, want at most 3", out.Counts)
 		}
 		h.call(bulkTool, args{"connection": launchDarklyName, "token_ids": ids[:3], "reason": "x"}).code()
@@ -592,17 +593,26 @@ func TestBulkOfAServiceAccount(t *testing.T) {
 }
 
 // TestServiceAccountWhoseAnswerIsLost: the call would also end tokens made since,
-// so it is never repeated.
+// so it is never repeated; what is left is told instead.
 func TestServiceAccountWhoseAnswerIsLost(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []sandbox.FaultKind{sandbox.FaultLostAnswer, sandbox.Fault500, sandbox.FaultCut} {
+	for kind, left := range map[sandbox.FaultKind][]string{sandbox.FaultLostAnswer: nil, sandbox.Fault500: {"a", "b"}, sandbox.FaultCut: {"a", "b"}} {
 		h := start(t, setup{})
 		account, _ := h.serviceAccount("a", "b")
 		a := args{"connection": atlassianName, "service_accounts": account, "all_of_service_account": true, "reason": "x"}
 		code := h.preview(bulkTool, a)
 		h.fault(sandbox.Fault{Method: "DELETE", Kind: kind})
-		h.call(bulkTool, with(a, args{"confirm": code})).fails("outcome_unknown").says("count")
-		h.call(bulkTool, with(a, args{"confirm": code})).fails("outcome_unknown")
+		r := h.call(bulkTool, with(a, args{"confirm": code})).is("unknown").says("answer was lost", "not sent again")
+		want := []string(nil)
+		for _, name := range left {
+			want = append(want, h.named(name))
+		}
+		if out := as[bulkOut](r); out.Left == nil || *out.Left != len(want) || !slices.Equal(slices.Sorted(slices.Values(out.LeftIDs)), slices.Sorted(slices.Values(want))) {
+			t.Errorf("%s: the listing afterwards: %s, want %v", kind, r.text, want)
+		}
+		if h.call(bulkTool, with(a, args{"confirm": code})).is("unknown").get("replayed") != true {
+			t.Errorf("%s: no replay", kind)
+		}
 		if len(h.sent()) != 1 {
 			t.Errorf("%s: sent %v, want one DELETE", kind, h.sent())
 		}
@@ -611,7 +621,7 @@ func TestServiceAccountWhoseAnswerIsLost(t *testing.T) {
 
 func TestServiceAccountWithTooManyTokens(t *testing.T) {
 	t.Parallel()
-	h := start(t, setup{})
+	h := start(t, setup{connections: ruledBy(bigBulks())})
 	account, ids := h.serviceAccount(words(101, "t")...)
 	a := args{"connection": atlassianName, "service_accounts": account, "all_of_service_account": true, "reason": "x"}
 	h.untouched(func() { h.call(bulkTool, a).is("too_many_targets").says("a person must do it") })
@@ -625,7 +635,7 @@ func TestServiceAccountWithTooManyTokens(t *testing.T) {
 // much as text can.
 func TestBulkPreviewStaysSmall(t *testing.T) {
 	t.Parallel()
-	h := start(t, setup{box: sandbox.Options{Tokens: 9}})
+	h := start(t, setup{box: sandbox.Options{Tokens: 9}, connections: ruledBy(bigBulks())})
 	h.withHostileNames(100)
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, name := range []string{atlassianName, launchDarklyName, mailtrapName} {
@@ -698,7 +708,7 @@ func TestBulkResultsStaySmall(t *testing.T) {
 		want  string
 	},
 	) {
-		h := start(t, setup{})
+		h := start(t, setup{connections: ruledBy(bigBulks())})
 		ids := h.manyLaunchDarkly(100, "x")
 		a := args{"connection": launchDarklyName, "token_ids": ids, "reason": "x"}
 		code := h.preview(bulkTool, a)

@@ -14,6 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
 // canary has the shape of a credential: what quotes a vendor's words must mask it.
@@ -152,16 +153,30 @@ func (h *harness) onlyInTheSink() {
 			h.t.Errorf("a file of %d bytes in the sink is not exactly a secret", len(secret))
 		}
 	}
+	h.onlyEncrypted()
+}
+
+// onlyEncrypted looks for secrets in every file below the state directory: what is in
+// escrow is there as well, and cannot be read.
+func (h *harness) onlyEncrypted() {
+	h.t.Helper()
+	seen := map[string]bool{}
 	err := filepath.WalkDir(h.setup.stateDir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
 		content, err := os.ReadFile(path)
-		h.watch(path, string(content))
+		h.watch(path, path, string(content))
+		seen[entry.Name()] = true
 		return err
 	})
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	for _, file := range []string{"ledger.db", "ledger.db-wal", "escrow.key"} {
+		if !seen[file] {
+			h.t.Errorf("there is no %s: the test proves nothing of it", file)
+		}
 	}
 }
 
@@ -255,7 +270,8 @@ func TestCanaryInEveryAnswer(t *testing.T) {
 	}
 }
 
-// TestCanaryWithoutASink: a secret that cannot be delivered is lost, not shown.
+// TestCanaryWithoutASink: a secret that cannot be delivered goes into escrow, or is
+// lost; in no case it is shown.
 func TestCanaryWithoutASink(t *testing.T) {
 	t.Parallel()
 	h := watched(t, sandbox.Options{})
@@ -263,8 +279,8 @@ func TestCanaryWithoutASink(t *testing.T) {
 	for _, x := range h.targets()[:2] {
 		code := h.ask("preview", rotate, x.changes()[rotate]).str("confirm")
 		h.env.Sinks[sinkName] = failing{files}
-		h.ask("undelivered", rotate, with(x.changes()[rotate], args{"confirm": code})).is("undelivered")
-		h.ask("undelivered", x.create, x.creation).is("undelivered")
+		h.ask("escrowed", rotate, with(x.changes()[rotate], args{"confirm": code})).is("escrowed")
+		h.ask("escrowed", x.create, x.creation).is("escrowed")
 		h.env.Sinks[sinkName] = panicking{files}
 		h.ask("panic", x.create, x.creation).fails("internal_error")
 		h.env.Sinks[sinkName] = files
@@ -272,6 +288,85 @@ func TestCanaryWithoutASink(t *testing.T) {
 	if files := h.delivered(); len(files) > 0 {
 		t.Errorf("%d files in the sink", len(files))
 	}
+	if waiting := h.inEscrow(); len(waiting) != 6 {
+		t.Errorf("in escrow are %d secrets, want 6: %v", len(waiting), waiting)
+	}
+}
+
+// TestCanaryInDeliveries: a command that prints the secret wherever it can, whether it
+// fails or not, shows it to nobody; nor do the record, the escrow and the next start.
+func TestCanaryInDeliveries(t *testing.T) {
+	t.Parallel()
+	const prints = `secret=$(cat); echo "$secret"; echo "not stored: $secret" >&2; `
+	for how, hostile := range map[string]func(*harness) sink.Sink{
+		"exits 1":       func(h *harness) sink.Sink { return h.command(prints + "exit 1") },
+		"exits 255":     func(h *harness) sink.Sink { return h.command(prints + "exit 255") },
+		"kills itself":  func(h *harness) sink.Sink { return h.command(prints + "kill -9 $$") },
+		"does not read": func(h *harness) sink.Sink { return h.command("exec 0<&-; exit 1") },
+		"cannot start": func(h *harness) sink.Sink {
+			s, err := sink.NewExec(spare, sink.ExecOptions{Argv: []string{"/bin/sh/nothing", "{key}"}, Accept: sink.Accept{Prefixes: []string{"ci/"}}})
+			return must[sink.Sink](h.t, s, err)
+		},
+		"disk is full":  func(h *harness) sink.Sink { return failing{h.spareFiles()} },
+		"does not hold": func(h *harness) sink.Sink { return forgetful{h.spareFiles()} },
+	} {
+		for name, mint := range fewMintings() {
+			t.Run(how+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				h := watched(t, sandbox.Options{})
+				h.env.Sinks[spare] = h.command("exit 0")
+				m := mint(h, spare+"/ci/deploy")
+				bad := hostile(h)
+				h.env.Sinks[spare] = bad
+				r := h.ask("minted", m.tool, m.args)
+				if how == "cannot start" {
+					r.fails("sink_unusable")
+					h.env.Sinks[spare] = h.command(prints + "exit 1")
+					m = mint(h, spare+"/ci/again")
+					r = h.ask("minted", m.tool, m.args)
+				}
+				id := r.is("escrowed").str("operation_id")
+				h.env.Sinks[spare] = bad
+				h.ask("again", deliver, args{"operation_id": id}).fails("sink_unusable")
+				h.looked(id)
+				h.env.Sinks[spare] = h.command(prints + "exit 0")
+				h.ask("well", deliver, args{"operation_id": id}).is("delivered")
+				h.wantInEscrow(id) // the copy that stays
+				h.ask("well", m.tool, with(m.args, args{"deliver_to": "files/ci/deploy"}))
+				h.looked(id)
+			})
+		}
+	}
+}
+
+// looked asks for everything that tells of operations, here and after a start, and looks
+// through the files.
+func (h *harness) looked(id string) {
+	h.t.Helper()
+	again := h.restart(setup{})
+	again.env.LookBack(h.t.Context())
+	for _, server := range []*harness{h, again} {
+		server.ask("looked", "get_operation", args{"operation_id": id}).ok()
+		server.ask("looked", "list_operations", args{}).ok()
+		server.ask("looked", "list_connections", args{}).ok()
+		server.watch("log", server.log.String())
+	}
+	h.onlyEncrypted()
+}
+
+// TestCanaryWithoutTheEscrow: where neither escrow nor sink take the secret, it is lost.
+func TestCanaryWithoutTheEscrow(t *testing.T) {
+	t.Parallel()
+	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
+		var h *harness
+		h = start(t, setup{box: sandbox.Options{Canary: canary}}).behind(setup{}, spoiling("POST", func() { h.breakEscrow() }))
+		m := mint(h, "files/ci/deploy")
+		h.env.Sinks[sinkName] = failing{h.env.Sinks[sinkName]}
+		id := h.ask("lost", m.tool, m.args).is("undelivered").str("operation_id")
+		h.looked(id)
+		h.mendEscrow()
+		h.ask("lost", deliver, args{"operation_id": id}).fails("nothing_in_escrow")
+	})
 }
 
 // TestCanaryInArguments: what the caller sends is not echoed either.

@@ -1,17 +1,23 @@
 package tools_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 )
 
@@ -63,6 +69,7 @@ func changes() map[string]change {
 					{"owner", args{"owner": h.box.LaunchDarklyMembers()[3].ID}},
 					{"reason", args{"reason": nil}},
 					{"reason", args{"reason": "Unused"}},
+					{"allow_in_use", args{"allow_in_use": true}},
 				}
 			},
 		},
@@ -107,6 +114,7 @@ func changes() map[string]change {
 					{"exclude", args{"exclude": []string{c}}},
 					{"reason", args{"reason": "other"}},
 					{"query and token_ids", args{"token_ids": nil, "query": "c"}},
+					{"allow_in_use", args{"allow_in_use": true}},
 				}
 			},
 		},
@@ -157,6 +165,7 @@ func changes() map[string]change {
 					{"service_accounts", args{"service_accounts": []string{account}}},
 					{"all_of_service_account", args{"all_of_service_account": nil}},
 					{"reason", args{"reason": "other"}},
+					{"allow_in_use", args{"allow_in_use": true}},
 				}
 			},
 		},
@@ -174,6 +183,35 @@ func changes() map[string]change {
 					{"overlap", args{"overlap": nil}},
 					{"compromised", args{"compromised": true}},
 					{"deliver_to", args{"deliver_to": "files/b"}},
+				}
+			},
+		},
+		"reset of a leaked token": {
+			tool: "rotate_token", sent: 1, kind: "POST /api/v2/tokens/",
+			done: func(h *harness, _ args) bool { return len(h.delivered()) > 0 },
+			args: func(h *harness) args {
+				return args{"connection": ld, "token_id": h.addLaunchDarkly("old").ID, "compromised": true}
+			},
+			others: func(h *harness) []other {
+				return []other{
+					{"token_id", args{"token_id": h.addLaunchDarkly("new").ID}},
+					{"compromised", args{"compromised": nil}},
+					{"allow_in_use", args{"allow_in_use": true}},
+					{"deliver_to", args{"deliver_to": "files/b"}},
+				}
+			},
+		},
+		"twin of a leaked token": {
+			tool: "rotate_token", sent: 2,
+			done: func(h *harness, a args) bool { return len(h.delivered()) > 0 && ended("token_id")(h, a) },
+			args: func(h *harness) args {
+				return args{"connection": mt, "token_id": number(h.addMailtrap("old").ID), "compromised": true}
+			},
+			others: func(h *harness) []other {
+				return []other{
+					{"token_id", args{"token_id": number(h.addMailtrap("new").ID)}},
+					{"compromised", args{"compromised": false}},
+					{"allow_in_use", args{"allow_in_use": true}},
 				}
 			},
 		},
@@ -337,7 +375,9 @@ func TestWhatIsNotACodeGetsAPreview(t *testing.T) {
 				true, false, "yes", "true", "", 1,
 				[]string{code},
 				args{"code": code},
-				strings.ToLower(code), code[:25], code + "A", " " + code,
+				strings.ToLower(code), code[:25], code[1:], code + "A", "A" + code, code + code,
+				" " + code, code + " ", code + "\n", code[:13] + " " + code[13:], `"` + code + `"`,
+				altered(code, 0), altered(code, 12), altered(code, 25),
 				"pv_0123456789", strings.Repeat("A", 26),
 			} {
 				seen[id(h.call(c.tool, with(a, args{"confirm": no})))] = true
@@ -347,10 +387,19 @@ func TestWhatIsNotACodeGetsAPreview(t *testing.T) {
 			h.clock.advance(10 * time.Minute)
 			seen[id(h.call(c.tool, with(a, args{"confirm": code})))] = true
 		})
-		if len(seen) != 17 {
-			t.Errorf("%d previews, want 17 new ones", len(seen))
+		if len(seen) != 27 {
+			t.Errorf("%d previews, want 27 new ones", len(seen))
 		}
 	})
+}
+
+// altered is a code with another letter at one place.
+func altered(code string, at int) string {
+	other := "A"
+	if code[at] == 'A' {
+		other = "B"
+	}
+	return code[:at] + other + code[at+1:]
 }
 
 func mustJSON(t *testing.T, v any) string {
@@ -418,14 +467,295 @@ func TestEveryArgumentIsBound(t *testing.T) {
 	}
 }
 
-// TestCodeOfAnotherServer: a restart forgets all codes, and acts on none.
-func TestCodeOfAnotherServer(t *testing.T) {
+// TestCodeOfAnotherProcess: an editor starts a server per window, and all share what
+// they know of previews and results.
+func TestCodeOfAnotherProcess(t *testing.T) {
+	t.Parallel()
+	each(t, changes(), func(t *testing.T, c change) {
+		h := start(t, setup{connections: pairs()})
+		a := c.args(h)
+		confirmed := with(a, args{"confirm": h.preview(c.tool, a)})
+		second := h.restart(setup{connections: pairs()})
+		acted := second.call(c.tool, confirmed).ok()
+		c.wantActed(second, a)
+		h.untouched(func() {
+			again := h.call(c.tool, confirmed).ok()
+			if again.get("replayed") != true || again.str("operation_id") != acted.str("operation_id") {
+				t.Errorf("the first server does not replay what the second did: %s", again.text)
+			}
+		})
+	})
+}
+
+// TestCodeOfAnotherStateDirectory: what another user's server previewed is no code here.
+func TestCodeOfAnotherStateDirectory(t *testing.T) {
 	t.Parallel()
 	h := start(t, setup{})
 	a := args{"connection": launchDarklyName, "token_id": h.addLaunchDarkly("old").ID}
 	code := h.preview(revoke, a)
-	h = h.restart(setup{})
-	h.untouched(func() { h.call(revoke, with(a, args{"confirm": code})).says("not a valid code").code() })
+	other := h.restart(setup{stateDir: filepath.Join(t.TempDir(), "state")})
+	h.untouched(func() { other.call(revoke, with(a, args{"confirm": code})).says("not a valid code").code() })
+}
+
+// TestSpentCode: only the same caller gets the result again, and only for an hour.
+func TestSpentCode(t *testing.T) {
+	t.Parallel()
+	each(t, changes(), func(t *testing.T, c change) {
+		h := start(t, setup{connections: pairs()})
+		a := c.args(h)
+		confirmed := with(a, args{"confirm": h.preview(c.tool, a)})
+		h.call(c.tool, confirmed).ok()
+		others := c.others(h)
+		h.untouched(func() {
+			if r := h.callAs("mallory", c.tool, confirmed); r.get("replayed") != nil || r.problem.Replayed || r.str("operation_id") != "" {
+				t.Errorf("another caller reads the result: %s", r.text)
+			}
+			for _, o := range others {
+				h.call(c.tool, with(with(a, o.set), args{"confirm": confirmed["confirm"]})).fails("preview_mismatch")
+			}
+			h.clock.advance(time.Hour)
+			if r := h.call(c.tool, confirmed); r.get("replayed") != nil || r.problem.Replayed {
+				t.Errorf("the result is told after an hour: %s", r.text)
+			}
+		})
+	})
+}
+
+// TestTwoServersTakeOneCode: of two processes that confirm at the same moment, one acts.
+func TestTwoServersTakeOneCode(t *testing.T) {
+	t.Parallel()
+	each(t, changes(), func(t *testing.T, c change) {
+		h := start(t, setup{connections: pairs()})
+		a := c.args(h)
+		confirmed := with(a, args{"confirm": h.preview(c.tool, a)})
+		servers := []*harness{h, h.restart(setup{connections: pairs()})}
+		results := make([]result, 2*len(servers))
+		begin := make(chan struct{})
+		var wg sync.WaitGroup
+		for i := range results {
+			wg.Go(func() {
+				<-begin
+				results[i] = servers[i%len(servers)].call(c.tool, confirmed)
+			})
+		}
+		close(begin)
+		wg.Wait()
+		c.wantActed(h, a)
+		wantOneActed(t, results)
+	})
+}
+
+// wantOneActed fails the test unless one of several confirmations acted, and the others
+// say that it is under way or repeat its result.
+func wantOneActed(t *testing.T, results []result) {
+	t.Helper()
+	acted := 0
+	for _, r := range results {
+		switch {
+		case r.isError && r.problem.Code == "in_progress":
+		case !r.isError && r.get("replayed") == true:
+		case !r.isError:
+			acted++
+		default:
+			t.Errorf("a confirmation answered %s", r.text)
+		}
+	}
+	if acted != 1 {
+		t.Errorf("%d confirmations acted, want 1", acted)
+	}
+}
+
+// TestProcessThatDied: the process that took the code is gone. What happened is told, and
+// nothing is sent again.
+func TestProcessThatDied(t *testing.T) {
+	t.Parallel()
+	box := start(t, setup{})
+	token := box.addLaunchDarkly("old")
+	arrived, release := make(chan struct{}), make(chan struct{})
+	dying := box.behind(setup{}, holdFirst("DELETE", arrived, release))
+	a := args{"connection": launchDarklyName, "token_id": token.ID, "reason": "leaked"}
+	confirmed := with(a, args{"confirm": dying.preview(revoke, a)})
+	var wg sync.WaitGroup
+	wg.Go(func() { dying.call(revoke, confirmed).says("could not be put on record") })
+	<-arrived
+	must(t, 0, dying.env.Ledger.Close()) // as its death would
+	h := box.restart(setup{})
+	next := h.addLaunchDarkly("next").ID
+	h.untouched(func() {
+		h.call(revoke, confirmed).fails("in_progress") // nobody knows yet
+		h.clock.advance(time.Minute)
+		cut := h.call(revoke, confirmed).fails("interrupted").says("ended as unknown", "get_operation")
+		id := cut.problem.Next[strings.LastIndex(cut.problem.Next, " ")+1:]
+		told := h.call("get_operation", args{"operation_id": id}).ok()
+		told.says(`"outcome":"unknown"`, `"error_code":"interrupted"`, token.ID, "read the token", "leaked")
+		h.call(revoke, confirmed).fails("interrupted") // and does not change
+	})
+	h.wantAlive(token.ID)
+	close(release)
+	wg.Wait()
+	h.wantGone(token.ID)
+	h.confirm(revoke, args{"connection": launchDarklyName, "token_id": next}).is("revoked")
+}
+
+// TestProcessThatDiedBeforeItSent: the code was taken and nothing came of it.
+func TestProcessThatDiedBeforeItSent(t *testing.T) {
+	t.Parallel()
+	box := start(t, setup{})
+	token := box.addLaunchDarkly("old")
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var armed atomic.Bool
+	hold := holdFirst(http.MethodGet, arrived, release)
+	dying := box.behind(setup{}, func(r *http.Request) {
+		if armed.Load() {
+			hold(r)
+		}
+	})
+	a := args{"connection": launchDarklyName, "token_id": token.ID}
+	confirmed := with(a, args{"confirm": dying.preview(revoke, a)})
+	armed.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() { dying.call(revoke, confirmed).fails("ledger_unavailable") })
+	<-arrived
+	must(t, 0, dying.env.Ledger.Close())
+	h := box.restart(setup{})
+	h.untouched(func() {
+		h.clock.advance(10*time.Minute - time.Second) // for so long it may still be sent
+		h.call(revoke, confirmed).fails("in_progress")
+		h.clock.advance(time.Second)
+		h.call(revoke, confirmed).fails("interrupted").says("before anything was sent", "new preview")
+		close(release)
+		wg.Wait()
+	})
+	h.confirm(revoke, a).is("revoked")
+}
+
+// TestOutcomeBeforeTheResult: the vendor has answered and the outcome is on record, while
+// the first call still looks what is left. It is no call that was cut off, until too much
+// time has passed.
+func TestOutcomeBeforeTheResult(t *testing.T) {
+	t.Parallel()
+	box := start(t, setup{})
+	ids := box.manyLaunchDarkly(2, "old")
+	arrived, release := make(chan struct{}), make(chan struct{})
+	var deletes atomic.Int32
+	hold := holdFirst(http.MethodGet, arrived, release)
+	slow := box.behind(setup{}, func(r *http.Request) {
+		if r.Method == http.MethodDelete {
+			deletes.Add(1)
+		}
+		if deletes.Load() == 2 {
+			hold(r)
+		}
+	})
+	a := args{"connection": launchDarklyName, "token_ids": ids, "reason": "x"}
+	confirmed := with(a, args{"confirm": slow.preview(bulkTool, a)})
+	var first result
+	var wg sync.WaitGroup
+	wg.Go(func() { first = slow.call(bulkTool, confirmed) })
+	<-arrived
+	h := box.restart(setup{})
+	during := h.call(bulkTool, confirmed).fails("in_progress").says("get_operation")
+	id := during.problem.Next[strings.LastIndex(during.problem.Next, " ")+1:]
+	h.call("get_operation", args{"operation_id": id}).ok().says(`"outcome":"done"`, "2 revoked")
+	h.clock.advance(2 * time.Minute)
+	h.call(bulkTool, confirmed).fails("interrupted").says("ended as done", id)
+	close(release)
+	wg.Wait()
+	first.is("revoked")
+	if again := h.call(bulkTool, confirmed).is("revoked"); again.get("replayed") != true || again.str("operation_id") != id {
+		t.Errorf("no replay of operation %s: %s", id, again.text)
+	}
+}
+
+// TestDroppedCallGivesItsCodeBack: whoever goes away before anything was sent has changed
+// nothing, and the code works afterwards, in another process too.
+func TestDroppedCallGivesItsCodeBack(t *testing.T) {
+	t.Parallel()
+	stops := map[string]func(*harness, context.CancelFunc){
+		"cancelled": func(_ *harness, cancel context.CancelFunc) { cancel() },
+		"stopped":   func(h *harness, _ context.CancelFunc) { h.env.Work.Stop() },
+	}
+	for how, stop := range stops {
+		for name, c := range changes() {
+			if strings.HasPrefix(c.tool, "create_") {
+				continue // reads nothing during which a client could go away
+			}
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				box := start(t, setup{connections: pairs()})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var h *harness
+				var armed atomic.Bool
+				h = box.behind(setup{connections: pairs()}, func(*http.Request) {
+					if armed.CompareAndSwap(true, false) {
+						stop(h, cancel)
+					}
+				})
+				a := c.args(h)
+				confirmed := with(a, args{"confirm": h.preview(c.tool, a)})
+				armed.Store(true)
+				h.untouched(func() {
+					if r := h.callWith(ctx, c.tool, confirmed); !r.isError || r.problem.Code != "cancelled" && r.problem.Code != "server_stopping" {
+						t.Errorf("the dropped call answered %s", r.text)
+					}
+				})
+				if armed.Load() {
+					t.Fatal("nothing was asked of the vendor: the test's hook is in the wrong place")
+				}
+				second := box.restart(setup{connections: pairs()})
+				second.forget()
+				if r := second.call(c.tool, confirmed).ok(); r.get("replayed") != nil {
+					t.Errorf("a replay of nothing: %s", r.text)
+				}
+				c.wantActed(second, a)
+			})
+		}
+	}
+}
+
+// TestGuesses makes ten thousand guesses of the right form while many codes for just this
+// change are open. Each asks the record as a call does; some are whole calls.
+func TestGuesses(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{connections: ruledBy(anyAccess())})
+	const tool = "create_launchdarkly_token"
+	a := args{"connection": launchDarklyName, "name": "guessed", "role": "admin"}
+	open := make([]string, 20)
+	for i := range open {
+		open[i] = h.call(tool, a).code()
+	}
+	random := rand.New(rand.NewPCG(5, 6))
+	guess := func() string {
+		letters := []byte(open[random.IntN(len(open))])
+		for i := range letters {
+			if random.IntN(3) > 0 { // near a right one
+				letters[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[random.IntN(32)]
+			}
+		}
+		return string(letters)
+	}
+	peek := func(code string) ledger.Verdict {
+		check, err := h.env.Ledger.PeekPreview(t.Context(), code, "local", tool, json.RawMessage(mustJSON(t, a)))
+		return must(t, check.Verdict, err)
+	}
+	h.untouched(func() {
+		for range 10_000 {
+			if code := guess(); peek(code) != ledger.NotACode {
+				t.Fatalf("guess %s is right", code)
+			}
+		}
+		for range 20 {
+			h.call(tool, with(a, args{"confirm": guess()})).code()
+		}
+	})
+	if page, err := h.env.Ledger.List(t.Context(), ledger.Query{}); err != nil || len(page.Operations) > 0 {
+		t.Errorf("%d operations, %v", len(page.Operations), err)
+	}
+	if peek(open[0]) != ledger.Accepted {
+		t.Error("a right code is no code: the guesses asked for something else")
+	}
+	h.call(tool, with(a, args{"confirm": open[0]})).is("created")
 }
 
 func TestCodeOfAnotherTool(t *testing.T) {
@@ -459,20 +789,7 @@ func TestConcurrentConfirmations(t *testing.T) {
 		}
 		wg.Wait()
 		c.wantActed(h, a)
-		acted := 0
-		for _, r := range results {
-			switch {
-			case r.isError && r.problem.Code == "in_progress":
-			case !r.isError && r.get("replayed") == true:
-			case !r.isError:
-				acted++
-			default:
-				t.Errorf("a confirmation answered %s", r.text)
-			}
-		}
-		if acted != 1 {
-			t.Errorf("%d confirmations acted, want 1", acted)
-		}
+		wantOneActed(t, results)
 	})
 }
 

@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
@@ -35,9 +37,18 @@ func viewer() args {
 	}}
 }
 
+// everyAccess is one connection to each vendor, on which new tokens may have any access.
+func everyAccess() []connect {
+	all := oneOfEach()
+	for i := range all {
+		all[i].policy.Mint.Access = policy.Grants()
+	}
+	return all
+}
+
 func TestCreateLaunchDarkly(t *testing.T) {
 	t.Parallel()
-	const policy = `[{"effect":"deny","notResources":["proj/*:env/*"],"notActions":["viewProject"]}]`
+	const inline = `[{"effect":"deny","notResources":["proj/*:env/*"],"notActions":["viewProject"]}]`
 	statements := []any{map[string]any{"effect": "deny", "notResources": []any{"proj/*:env/*"}, "notActions": []any{"viewProject"}}}
 	each(t, map[string]struct {
 		over     args
@@ -52,7 +63,7 @@ func TestCreateLaunchDarkly(t *testing.T) {
 		},
 		"admin":           {args{"role": "admin"}, true, map[string]any{"role": "admin", "serviceToken": false}},
 		"custom roles":    {args{"role": nil, "custom_roles": []string{"auditor", "release-manager"}}, true, map[string]any{"customRoleIds": []any{"auditor", "release-manager"}, "serviceToken": false}},
-		"inline role":     {args{"role": nil, "inline_role": policy}, true, map[string]any{"inlineRole": statements, "serviceToken": false}},
+		"inline role":     {args{"role": nil, "inline_role": inline}, true, map[string]any{"inlineRole": statements, "serviceToken": false}},
 		"inline as JSON":  {args{"role": nil, "inline_role": statements}, true, map[string]any{"inlineRole": statements, "serviceToken": false}},
 		"service, custom": {args{"role": nil, "custom_roles": "auditor", "service_token": "true"}, true, map[string]any{"customRoleIds": []any{"auditor"}, "serviceToken": true}},
 	}, func(t *testing.T, c struct {
@@ -61,7 +72,7 @@ func TestCreateLaunchDarkly(t *testing.T) {
 		body     map[string]any
 	},
 	) {
-		h := start(t, setup{})
+		h := start(t, setup{connections: everyAccess()})
 		a := with(reader(), c.over)
 		var r result
 		if c.elevated {
@@ -161,7 +172,7 @@ func TestCreateMailtrapExpires(t *testing.T) {
 // TestElevatedExpiryStaysAbsolute: what the preview was about is made, however late.
 func TestElevatedExpiryStaysAbsolute(t *testing.T) {
 	t.Parallel()
-	h := start(t, setup{})
+	h := start(t, setup{connections: everyAccess()})
 	a := with(viewer(), args{"expires": "90d", "permissions": []args{{"resource_type": "account", "resource_id": 3229, "access_level": "admin"}}})
 	want := h.clock.Now().AddDate(0, 0, 90).Format(time.RFC3339)
 	code := h.preview(createMT, a)
@@ -203,9 +214,28 @@ func TestElevatedAccessTakesAPreview(t *testing.T) {
 		says string
 	},
 	) {
-		h := start(t, setup{})
+		h := start(t, setup{connections: everyAccess()})
 		h.untouched(func() { h.call(c.tool, c.args).says(c.says).code() })
+		h = start(t, setup{}) // where policy says nothing of it
+		h.untouched(func() {
+			h.call(c.tool, c.args).fails("policy_refused").says("mint.access is not set")
+			h.call(c.tool, with(c.args, args{"confirm": "yes"})).fails("policy_refused")
+		})
 	})
+}
+
+// TestPolicyIsJudgedAgain: what policy forbids by the time of the code is not made.
+func TestPolicyIsJudgedAgain(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{connections: everyAccess()})
+	a := with(reader(), args{"role": "admin"})
+	code := h.preview(createLD, a)
+	narrower := h.restart(setup{})
+	h.untouched(func() { narrower.call(createLD, with(a, args{"confirm": code})).fails("policy_refused") })
+	op := narrower.newest()
+	if op.str("outcome") != "refused" || op.str("error_code") != "policy_refused" {
+		t.Errorf("on record is %s", op.text)
+	}
 }
 
 func TestCreateRefusals(t *testing.T) {
@@ -262,7 +292,7 @@ func TestCreateRefusals(t *testing.T) {
 
 func TestCreateWithoutDefaultSink(t *testing.T) {
 	t.Parallel()
-	connections := oneOfEach()
+	connections := everyAccess()
 	for i := range connections {
 		connections[i].noSink = true
 	}
@@ -278,29 +308,64 @@ func TestCreateWithoutDefaultSink(t *testing.T) {
 	h.wantDelivered("x")
 }
 
+// TestVersionsOfAKey: a key is for one token. Only a rotation of the token whose last
+// secret went there adds a version.
 func TestVersionsOfAKey(t *testing.T) {
 	t.Parallel()
 	h := start(t, setup{})
-	token := h.addLaunchDarkly("old")
-	if err := os.MkdirAll(filepath.Join(h.sinkDir, "ci"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(h.sinkDir, "ci/deploy.v3"), []byte(h.access.Mailtrap.Credential), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	other := h.addLaunchDarkly("other")
 	to := args{"deliver_to": "files/ci/deploy"}
-	version := func(r result) string { return fmt.Sprint(r.get("secret", "version")) }
-	got := []string{
-		version(h.call(createLD, with(reader(), to)).is("created")),
-		version(h.confirm("rotate_token", with(args{"connection": launchDarklyName, "token_id": token.ID}, to)).is("rotated")),
-		version(h.call(createMT, with(viewer(), to)).is("created")),
+	made := h.call(createLD, with(reader(), to)).is("created")
+	if made.get("secret", "version") != 1.0 {
+		t.Errorf("the first version is %v", made.get("secret", "version"))
 	}
-	if want := []string{"4", "5", "6"}; !slices.Equal(got, want) {
-		t.Errorf("versions %v, want %v: the newest has the highest", got, want)
+	turn := func(id, key string) result {
+		return h.confirm(rotate, args{"connection": launchDarklyName, "token_id": id, "deliver_to": key}).is("rotated")
 	}
-	contents := h.wantDelivered("ci/deploy.v3", "ci/deploy.v4", "ci/deploy.v5", "ci/deploy.v6")
-	if contents[0] != h.access.Mailtrap.Credential {
-		t.Error("what was there was overwritten")
+	taken := func(tool string, a args) {
+		t.Helper()
+		h.untouched(func() { h.call(tool, a).fails("sink_key_exists").says("nothing was minted") })
+	}
+	id := made.str("token", "id")
+	taken(createLD, with(reader(), to))
+	taken(createMT, with(viewer(), to))
+	taken(rotate, with(args{"connection": launchDarklyName, "token_id": other.ID}, to))
+	if version := turn(id, "files/ci/deploy").get("secret", "version"); version != 2.0 {
+		t.Errorf("version %v, want 2", version)
+	}
+	h.plant("ci/deploy.v4")
+	if version := turn(id, "files/ci/deploy").get("secret", "version"); version != 5.0 {
+		t.Errorf("version %v, want 5: the newest has the highest", version)
+	}
+	// Once its last secret went elsewhere, the key is not the token's any more.
+	turn(id, "files/ci/elsewhere")
+	taken(rotate, with(args{"connection": launchDarklyName, "token_id": id}, to))
+	// What somebody else put there is nobody's to replace.
+	h.plant("ci/mine")
+	taken(createLD, with(reader(), args{"deliver_to": "files/ci/mine"}))
+	taken(rotate, args{"connection": launchDarklyName, "token_id": id, "deliver_to": "files/ci/mine"})
+	files := h.delivered()
+	want := []string{"ci/deploy", "ci/deploy.v2", "ci/deploy.v4", "ci/deploy.v5", "ci/elsewhere", "ci/mine"}
+	if diff := gocmp.Diff(want, slices.Sorted(maps.Keys(files))); diff != "" {
+		t.Errorf("files in the sink (-want +got):\n%s", diff)
+	}
+	for _, planted := range []string{"ci/deploy.v4", "ci/mine"} {
+		if files[planted] != h.access.Mailtrap.Credential {
+			t.Errorf("%s was overwritten", planted)
+		}
+	}
+	if !h.works(files["ci/elsewhere"]) {
+		t.Error("the newest secret does not authenticate")
+	}
+}
+
+// plant puts a file into the sink's directory that no delivery made.
+func (h *harness) plant(name string) {
+	h.t.Helper()
+	path := filepath.Join(h.sinkDir, name)
+	err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(h.access.Mailtrap.Credential), 0o600))
+	if err != nil {
+		h.t.Fatal(err)
 	}
 }
 
@@ -329,7 +394,7 @@ func TestUnusableSinkMintsNothing(t *testing.T) {
 			return errors.Join(err, os.WriteFile(filepath.Dir(h.sinkDir), nil, 0o600))
 		},
 	}, func(t *testing.T, spoil func(*harness) error) {
-		h := start(t, setup{})
+		h := start(t, setup{connections: everyAccess()})
 		token, other := h.addLaunchDarkly("old"), number(h.addMailtrap("old").ID)
 		to := args{"deliver_to": "files/ci/deploy"}
 		rotations := []args{
@@ -408,10 +473,7 @@ func TestLostAnswers(t *testing.T) {
 				h.fault(fault)
 				h.forget()
 				r := h.call(tool, a)
-				if code := r.problem.Code; code != "outcome_unknown" && !(code == "vendor_contradiction" && strings.Contains(how, "secret")) {
-					t.Errorf("the call answered %s, want outcome_unknown", r.text)
-				}
-				r.says("operation ")
+				h.isLost(r)
 				if sent := h.sent(); len(sent) != 1 || !strings.HasPrefix(sent[0], "POST ") {
 					t.Errorf("sent %v, want one POST and no DELETE", sent)
 				}
@@ -424,6 +486,72 @@ func TestLostAnswers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// isLost fails the test unless the call says, as does the record, that nobody knows
+// whether it did something, and what to do; or, with the proof, that it did not.
+func (h *harness) isLost(r result) {
+	h.t.Helper()
+	op := h.newest()
+	if r.isError {
+		r.fails("vendor_unavailable").says("operation "+op.str("operation_id"), "nothing was changed", "again later")
+		if op.str("outcome") != "failed" || op.str("error_code") != "vendor_unavailable" {
+			h.t.Errorf("on record is %s", op.text)
+		}
+		return
+	}
+	r.is("unknown")
+	if r.str("next") == "" || r.get("warnings") == nil || r.get("secret") != nil || r.get("token") != nil {
+		h.t.Errorf("the result is %s", r.text)
+	}
+	if r.str("operation_id") != op.str("operation_id") || op.str("outcome") != "unknown" || op.str("note") != r.str("next") {
+		h.t.Errorf("on record is %s, after %s", op.text, r.text)
+	}
+	if code := op.str("error_code"); code != "outcome_unknown" && code != "vendor_contradiction" {
+		h.t.Errorf("the code on record is %s", code)
+	}
+	if id := op.str("new_token_id"); id != "" {
+		r.says("token "+id, "nobody has its secret")
+	}
+	if left := h.inEscrow(); len(left) > 0 {
+		h.t.Errorf("in escrow is %v", left)
+	}
+}
+
+// TestProvedNotToHaveHappened: where the vendor says that it failed, and its whole list
+// shows no trace of the change, the outcome is known.
+func TestProvedNotToHaveHappened(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	a := args{"connection": mailtrapName, "token_id": number(h.addMailtrap("old").ID)}
+	a["confirm"] = h.preview(rotate, a)
+	h.fault(sandbox.Fault{Method: "POST", Kind: sandbox.Fault500})
+	for tool, a := range map[string]args{createLD: reader(), rotate: a} {
+		h.call(tool, a).fails("vendor_unavailable").says("operation ", "nothing was changed", "again later")
+		h.newest().wantEnd("failed", "vendor_unavailable")
+	}
+}
+
+// TestFailedBeforeTheMint: where nothing that changes something was sent, nobody
+// need look for it.
+func TestFailedBeforeTheMint(t *testing.T) {
+	t.Parallel()
+	each(t, map[string]func(*harness) (string, args){
+		"create": func(*harness) (string, args) { return createMT, viewer() },
+		"rotate": func(h *harness) (string, args) {
+			a := args{"connection": mailtrapName, "token_id": number(h.addMailtrap("old").ID)}
+			return rotate, with(a, args{"confirm": h.preview(rotate, a)})
+		},
+	}, func(t *testing.T, mint func(*harness) (string, args)) {
+		h := start(t, setup{})
+		tool, a := mint(h)
+		after := map[string]int{createMT: 0, rotate: 1}[tool] // the tool's own reading goes well
+		h.fault(sandbox.Fault{Vendor: sandbox.Mailtrap, Method: "GET", PathContains: "api_tokens", Kind: sandbox.FaultNotJSON, After: after})
+		h.untouched(func() { h.call(tool, a).fails("bad_vendor_answer").says("operation ") })
+		if op := h.newest(); op.str("outcome") != "failed" {
+			t.Errorf("on record is %s", op.text)
+		}
+	})
 }
 
 func TestMintAfterARateLimit(t *testing.T) {
@@ -459,8 +587,12 @@ func TestMintRefusedByTheVendor(t *testing.T) {
 	}})
 	for status, code := range map[int]string{400: "vendor_rejected", 401: "credential_rejected", 403: "forbidden", 409: "conflict", 422: "vendor_rejected"} {
 		h.fault(sandbox.Fault{Method: "POST", Kind: sandbox.FaultStatus, Status: status, Times: 2})
-		h.call(createLD, reader()).fails(code)
-		h.call(createMT, viewer()).fails(code)
+		for tool, a := range map[string]args{createLD: reader(), createMT: viewer()} {
+			h.call(tool, a).fails(code).says("operation ")
+			if op := h.newest(); op.str("outcome") != "failed" || op.str("error_code") != code || op.str("tool") != tool {
+				t.Errorf("on record is %s", op.text)
+			}
+		}
 	}
 	if files := h.delivered(); len(files) > 0 {
 		t.Errorf("%d files in the sink", len(files))
@@ -509,6 +641,47 @@ func TestCancelledMintIsDelivered(t *testing.T) {
 		if a["compromised"] == true {
 			h.wantGone(a["token_id"].(string)) // the change is whole
 		}
+		again := h.restart(setup{})
+		op := again.newest().wantEnd("done", "")
+		if op.str("verified") != "true" || op.str("tool") != tool {
+			t.Errorf("on record is %s", op.text)
+		}
+		h.wantInEscrow()
+		if tool == rotate {
+			if r := again.call(tool, a).is("rotated"); r.get("replayed") != true || r.str("operation_id") != op.str("operation_id") {
+				t.Errorf("the repetition answers %s", r.text)
+			}
+		}
+	})
+}
+
+// TestServerStopsWhileTheVendorIsSilent: the wait is bounded, and the record says that
+// nobody knows.
+func TestServerStopsWhileTheVendorIsSilent(t *testing.T) {
+	t.Parallel()
+	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
+		arrived, release := make(chan struct{}), make(chan struct{})
+		h := start(t, setup{}).behind(setup{}, holdFirst("POST", arrived, release))
+		h.env.VendorTime = time.Millisecond
+		m := mint(h, "files/ci/deploy")
+		var wg sync.WaitGroup
+		var r result
+		wg.Go(func() { r = h.send(t.Context(), toolRequest(m.tool, m.args)) })
+		<-arrived
+		h.env.Work.Stop()
+		if err := h.env.Work.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wg.Wait()
+		close(release)
+		r.is("unknown")
+		op := h.restart(setup{}).recorded(r.str("operation_id")).wantEnd("unknown", "outcome_unknown")
+		if op.str("note") == "" || op.str("note") != r.str("next") {
+			t.Errorf("on record is %s, after %s", op.text, r.text)
+		}
+		if m.old != "" {
+			h.wantAlive(m.old)
+		}
 	})
 }
 
@@ -534,19 +707,25 @@ func TestCancelledBeforeTheMint(t *testing.T) {
 			close(release)
 			wg.Wait()
 		})
+		if ids := h.restart(setup{}).operations(args{}); len(ids) > 0 {
+			t.Errorf("on record are %v, want nothing: nothing was sent or refused", ids)
+		}
 		if files := h.delivered(); len(files) > 0 {
 			t.Errorf("%d files in the sink", len(files))
 		}
 	})
 }
 
+// TestUndeliveredSecret: the sink fails, and the state directory just then as well.
 func TestUndeliveredSecret(t *testing.T) {
 	t.Parallel()
-	h := start(t, setup{})
+	var h *harness
+	h = start(t, setup{}).behind(setup{}, spoiling(http.MethodPost, func() { h.breakEscrow() }))
 	h.env.Sinks[sinkName] = failing{h.env.Sinks[sinkName]}
 	for tool, a := range map[string]args{createLD: reader(), createMT: viewer()} {
+		h.mendEscrow()
 		h.forget()
-		r := h.call(tool, a).is("undelivered").says("lost", "no space left")
+		r := h.call(tool, a).is("undelivered").says("lost", "no space left", "could not be put in escrow")
 		id := r.str("token", "id")
 		if len(h.sent()) != 1 {
 			t.Errorf("%s sent %v, want one POST", tool, h.sent())
@@ -556,6 +735,12 @@ func TestUndeliveredSecret(t *testing.T) {
 		}
 		h.wantAlive(id)
 		r.says("revoke token " + id)
+		op := h.recorded(r.str("operation_id")).says("nobody has it", id)
+		if op.str("outcome") != "unknown" || op.str("error_code") != "secret_lost" {
+			t.Errorf("on record is %s", op.text)
+		}
+		h.mendEscrow()
+		h.call(deliver, args{"operation_id": r.str("operation_id")}).fails("nothing_in_escrow")
 	}
 }
 

@@ -247,7 +247,7 @@ func TestRightsAreJudgedAgain(t *testing.T) {
 	protect := policy.Policy{Protect: policy.Protect{Names: []string{"old", "a", "before", "filtered *", "y"}}}
 	readOnly := policy.Policy{Allow: []policy.Class{policy.Read}}
 	each(t, changes(), func(t *testing.T, c change) {
-		h := start(t, setup{})
+		h := start(t, setup{connections: ruledBy(anyAccess())})
 		a := c.args(h)
 		code := h.preview(c.tool, a)
 		confirmed := with(a, args{"confirm": code})
@@ -259,7 +259,7 @@ func TestRightsAreJudgedAgain(t *testing.T) {
 		h.allow(protect)
 		h.untouched(func() {
 			if r := h.call(c.tool, confirmed); a["query"] != nil {
-				r.fails("targets_changed").says("no longer matches") // a filter spares what is protected
+				r.fails("targets_changed").says("protect.names") // a filter spares what is protected
 			} else {
 				r.fails("protected").says("protect.names")
 			}
@@ -282,7 +282,9 @@ func TestFewerTargetsAllowedThanShown(t *testing.T) {
 	a := args{"connection": launchDarklyName, "token_ids": ids, "reason": "x"}
 	code := h.preview("bulk_revoke_tokens", a)
 	h.allow(policy.Policy{MaxTargets: 1})
-	h.untouched(func() { h.call("bulk_revoke_tokens", with(a, args{"confirm": code})).fails("targets_changed") })
+	h.untouched(func() {
+		h.call("bulk_revoke_tokens", with(a, args{"confirm": code})).fails("policy_refused").says("connections.acme-launchdarkly.limits.targets_per_preview", "at most 1 targets", "2 would end")
+	})
 }
 
 // TestRenamedBetweenListingAndReading renames a target after the selection was

@@ -2,19 +2,17 @@ package tools_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/mark3labs/mcp-go/client"
-	mcptransport "github.com/mark3labs/mcp-go/client/transport"
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 )
@@ -27,29 +25,56 @@ func protocols() map[string]string {
 // person answers the server's questions.
 type person struct {
 	mu        sync.Mutex
-	questions []string
-	answer    func(count int) (mcp.ElicitationResult, error)
+	questions []mcp.ElicitationParams
+	answer    func(phrase string) (mcp.ElicitationResult, error)
 }
 
-// elicit notes the question and answers it. count is what the question shows.
+// elicit notes the question and answers it. The phrase is the one that the question
+// asks for.
 func (p *person) elicit(_ context.Context, r mcp.ElicitationRequest) (*mcp.ElicitationResult, error) {
 	p.mu.Lock()
-	p.questions = append(p.questions, r.Params.Message)
+	p.questions = append(p.questions, r.Params)
 	answer := p.answer
 	p.mu.Unlock()
-	count := 0
-	if _, text, ok := strings.Cut(r.Params.Message, "End ALL "); ok {
-		text, _, _ = strings.Cut(text, " ")
-		count, _ = strconv.Atoi(text)
-	}
-	result, err := answer(count)
+	result, err := answer(phraseIn(r.Params.Message))
 	return &result, err
+}
+
+// phraseIn is what the last sentence of a question asks for.
+func phraseIn(question string) string {
+	at := strings.LastIndex(question, " Type ")
+	if at < 0 {
+		return "no phrase"
+	}
+	phrase, ok := strings.CutSuffix(question[at+len(" Type "):], " to agree.")
+	if !ok {
+		return "no end"
+	}
+	return phrase
 }
 
 func (p *person) asked() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]string(nil), p.questions...)
+	var messages []string
+	for _, q := range p.questions {
+		messages = append(messages, q.Message)
+	}
+	return messages
+}
+
+// last is the latest question.
+func (p *person) last() string {
+	asked := p.asked()
+	return asked[len(asked)-1]
+}
+
+// wantAsked fails the test unless the person was asked so many questions.
+func (p *person) wantAsked(t testing.TB, times int) {
+	t.Helper()
+	if asked := p.asked(); len(asked) != times {
+		t.Errorf("asked %d times, want %d: %q", len(asked), times, asked)
+	}
 }
 
 func accept(content any) (mcp.ElicitationResult, error) {
@@ -58,12 +83,26 @@ func accept(content any) (mcp.ElicitationResult, error) {
 
 func typed(text any) (mcp.ElicitationResult, error) { return accept(map[string]any{"phrase": text}) }
 
-func typeCount(count int) (mcp.ElicitationResult, error) { return typed(strconv.Itoa(count)) }
+func typePhrase(phrase string) (mcp.ElicitationResult, error) { return typed(phrase) }
 
-// orgWide sets a server up whose Atlassian connection may end everything.
+// answering answers with the action, whatever was typed.
+func answering(a mcp.ElicitationResponseAction) func(string) (mcp.ElicitationResult, error) {
+	return func(phrase string) (mcp.ElicitationResult, error) {
+		r, err := typePhrase(phrase)
+		r.Action = a
+		return r, err
+	}
+}
+
+func decline(phrase string) (mcp.ElicitationResult, error) {
+	return answering(mcp.ElicitationResponseActionDecline)(phrase)
+}
+
+// orgWide sets a server up whose Atlassian connection may end everything, and which
+// takes its client's word for that of the user.
 func orgWide(protocol string, p *person) setup {
 	s := setup{
-		protocol: protocol, box: sandbox.Options{Tokens: 3, AtlassianTokens: new(20)},
+		protocol: protocol, box: sandbox.Options{Tokens: 3, AtlassianTokens: new(20)}, approval: policy.HumanApproval{TrustClient: true},
 		connections: []connect{{name: atlassianName, vendor: sandbox.Atlassian, orgWideRevoke: true}},
 	}
 	if p != nil {
@@ -91,7 +130,7 @@ func (h *harness) userTokens() (managed, others []string) {
 func TestEverything(t *testing.T) {
 	t.Parallel()
 	each(t, protocols(), func(t *testing.T, protocol string) {
-		p := &person{answer: typeCount}
+		p := &person{answer: typePhrase}
 		h := start(t, orgWide(protocol, p))
 		h.serviceAccount("robot")
 		managed, others := h.userTokens()
@@ -101,16 +140,24 @@ func TestEverything(t *testing.T) {
 			t.Errorf("the preview asked %q and shows %s", p.asked(), shown.text)
 		}
 		h.forget()
-		out := as[bulkOut](h.call(bulkTool, with(everything(), args{"confirm": shown.code()})).is("revoked"))
+		done := h.call(bulkTool, with(everything(), args{"confirm": shown.code()})).is("revoked")
+		out := as[bulkOut](done)
 		if out.Counts["targets"] != count || *out.Left != 0 {
 			t.Errorf("result %+v", out)
 		}
-		if asked := p.asked(); len(asked) != 1 || !strings.Contains(asked[0], fmt.Sprintf("ALL %d API tokens", count)) || !strings.Contains(asked[0], atlassianName) {
-			t.Errorf("asked %q", asked)
+		p.wantAsked(t, 1)
+		for _, part := range []string{
+			fmt.Sprintf("ends all %d API tokens", count), fmt.Sprintf(" %d tokens, most recent use: ", count), "owners: ", atlassianName,
+			"tokens that are made meanwhile end too", `Reason given: "the laptop was stolen".`, fmt.Sprintf(" Type REVOKE ALL %d to agree.", count),
+		} {
+			if !strings.Contains(p.asked()[0], part) {
+				t.Errorf("the question lacks %q: %q", part, p.asked()[0])
+			}
 		}
 		h.wantSent("DELETE /admin/api-access/v1/orgs/" + h.access.Atlassian.OrgID + "/api-tokens")
 		h.wantGone(managed...)
 		h.wantAlive(others...)
+		h.wantApprovedBy(done, "local through the client")
 		again := h.call(bulkTool, with(everything(), args{"confirm": shown.code()})).is("revoked")
 		if again.get("replayed") != true || len(p.asked()) != 1 || len(h.sent()) != 1 {
 			t.Errorf("the replay asked %q, sent %v, answered %s", p.asked(), h.sent(), again.text)
@@ -118,103 +165,162 @@ func TestEverything(t *testing.T) {
 	})
 }
 
-// TestEverythingNotApproved: whatever is not the count that the person typed ends
+// TestEverythingNotApproved: whatever is not the phrase that the person typed ends
 // nothing, and leaves the code open.
 func TestEverythingNotApproved(t *testing.T) {
 	t.Parallel()
-	action := func(a mcp.ElicitationResponseAction) func(int) (mcp.ElicitationResult, error) {
-		return func(count int) (mcp.ElicitationResult, error) {
-			r, err := typeCount(count) // what was typed does not matter then
-			r.Action = a
-			return r, err
-		}
+	always := func(r mcp.ElicitationResult, err error) func(string) (mcp.ElicitationResult, error) {
+		return func(string) (mcp.ElicitationResult, error) { return r, err }
 	}
-	always := func(r mcp.ElicitationResult, err error) func(int) (mcp.ElicitationResult, error) {
-		return func(int) (mcp.ElicitationResult, error) { return r, err }
+	change := func(how func(words []string) string) func(string) (mcp.ElicitationResult, error) {
+		return func(phrase string) (mcp.ElicitationResult, error) { return typed(how(strings.Fields(phrase))) }
 	}
-	answers := map[string]func(int) (mcp.ElicitationResult, error){
-		"declined":          action(mcp.ElicitationResponseActionDecline),
-		"cancelled":         action(mcp.ElicitationResponseActionCancel),
-		"unknown action":    action("agree"),
-		"no action":         action(""),
+	count := func(more int) func(string) (mcp.ElicitationResult, error) {
+		return change(func(words []string) string {
+			n, err := strconv.Atoi(words[2])
+			if err != nil {
+				t.Errorf("the phrase is %q", words)
+			}
+			return fmt.Sprint("REVOKE ALL ", n+more)
+		})
+	}
+	answers := map[string]func(string) (mcp.ElicitationResult, error){
+		"cancelled":         answering(mcp.ElicitationResponseActionCancel),
+		"unknown action":    answering("agree"),
+		"no action":         answering(""),
+		"another's action":  answering("Accept"),
 		"no form":           always(accept(nil)),
 		"empty form":        always(accept(map[string]any{})),
-		"form of a list":    always(accept([]any{"20"})),
+		"form of a list":    func(phrase string) (mcp.ElicitationResult, error) { return accept([]any{phrase}) },
+		"form of a text":    func(phrase string) (mcp.ElicitationResult, error) { return accept(phrase) },
 		"empty text":        always(typed("")),
 		"yes":               always(typed("yes")),
 		"true":              always(typed(true)),
-		"ALL":               always(typed("ALL")),
-		"one more":          func(count int) (mcp.ElicitationResult, error) { return typeCount(count + 1) },
-		"one less":          func(count int) (mcp.ElicitationResult, error) { return typeCount(count - 1) },
-		"count as a number": func(count int) (mcp.ElicitationResult, error) { return typed(count) },
-		"count and more":    func(count int) (mcp.ElicitationResult, error) { return typed(fmt.Sprint(count, " tokens")) },
-		"count in hex":      func(count int) (mcp.ElicitationResult, error) { return typed(fmt.Sprintf("%#x", count)) },
-		"in another field": func(count int) (mcp.ElicitationResult, error) {
-			return accept(map[string]any{"count": fmt.Sprint(count)})
+		"nothing":           always(typed(nil)),
+		"a list of it":      func(phrase string) (mcp.ElicitationResult, error) { return typed([]any{phrase}) },
+		"one more":          count(1),
+		"one less":          count(-1),
+		"the count alone":   change(func(words []string) string { return words[2] }),
+		"no count":          change(func(words []string) string { return words[0] + " " + words[1] }),
+		"phrase of a bulk":  change(func(words []string) string { return words[0] + " " + words[2] }),
+		"phrase of one":     always(typed("REVOKE 1")),
+		"phrase and more":   change(func(words []string) string { return strings.Join(words, " ") + " tokens" }),
+		"phrase twice":      change(func(words []string) string { return strings.Join(words, " ") + "\n" + strings.Join(words, " ") }),
+		"in small letters":  change(func(words []string) string { return strings.ToLower(strings.Join(words, " ")) }),
+		"without its space": change(func(words []string) string { return strings.Join(words, "") }),
+		"with a zero":       change(func(words []string) string { return words[0] + " " + words[1] + " 0" + words[2] }),
+		"hidden letter":     change(func(words []string) string { return strings.Join(words, " ") + "\u200b" }),
+		"full-width numbers": change(func(words []string) string {
+			wide := func(r rune) rune { return r - '0' + '０' }
+			return words[0] + " " + words[1] + " " + strings.Map(wide, words[2])
+		}),
+		"in another field": func(phrase string) (mcp.ElicitationResult, error) {
+			return accept(map[string]any{"Phrase": phrase, "confirm": phrase, "approval": phrase})
 		},
-		"count with a zero":  func(count int) (mcp.ElicitationResult, error) { return typed(fmt.Sprint("0", count)) },
-		"full-width numbers": func(count int) (mcp.ElicitationResult, error) { return typed("２０") },
 	}
-	for name, protocol := range protocols() {
+	each(t, protocols(), func(t *testing.T, protocol string) {
+		p := &person{}
+		h := start(t, orgWide(protocol, p))
+		shown := h.call(bulkTool, everything())
+		confirmed := with(everything(), args{"confirm": shown.code()})
 		for how, answer := range answers {
-			t.Run(name+"/"+how, func(t *testing.T) {
-				t.Parallel()
-				p := &person{answer: answer}
-				h := start(t, orgWide(protocol, p))
-				code := h.preview(bulkTool, everything())
-				confirmed := with(everything(), args{"confirm": code})
-				h.untouched(func() { h.call(bulkTool, confirmed).fails("not_approved").says("nothing was changed") })
-				if len(p.asked()) != 1 {
-					t.Errorf("asked %d times", len(p.asked()))
+			p.answer = answer
+			h.untouched(func() {
+				if r := h.call(bulkTool, confirmed); r.problem.Code != "not_approved" {
+					t.Fatalf("%s: answered %s", how, r.text)
+				} else {
+					r.says("nothing was changed", "`tokenreeve approve "+shown.str("preview_id")+"`")
 				}
-				p.answer = typeCount
-				h.call(bulkTool, confirmed).is("revoked")
 			})
 		}
-	}
+		p.wantAsked(t, len(answers))
+		p.answer = typePhrase
+		h.call(bulkTool, confirmed).is("revoked")
+	})
+}
+
+// TestEverythingDeclined: a no is final.
+func TestEverythingDeclined(t *testing.T) {
+	t.Parallel()
+	each(t, protocols(), func(t *testing.T, protocol string) {
+		p := &person{answer: decline}
+		h := start(t, orgWide(protocol, p))
+		shown := h.call(bulkTool, everything())
+		confirmed := with(everything(), args{"confirm": shown.code()})
+		h.untouched(func() {
+			h.call(bulkTool, confirmed).fails("declined").says("nothing was changed", shown.str("preview_id"))
+			p.answer = typePhrase
+			h.call(bulkTool, confirmed).fails("declined").says("nothing was changed", shown.str("preview_id"))
+			h.restart(orgWide(protocol, p)).call(bulkTool, confirmed).fails("declined")
+		})
+		p.wantAsked(t, 1)
+		h.confirm(bulkTool, everything()).is("revoked")
+	})
 }
 
 func TestEverythingWhoseQuestionFails(t *testing.T) {
 	t.Parallel()
 	each(t, protocols(), func(t *testing.T, protocol string) {
-		p := &person{answer: func(int) (mcp.ElicitationResult, error) {
+		p := &person{answer: func(string) (mcp.ElicitationResult, error) {
 			return mcp.ElicitationResult{}, errors.New("the window is gone")
 		}}
 		h := start(t, orgWide(protocol, p))
 		code := h.preview(bulkTool, everything())
 		h.untouched(func() { // with round trips it is the client that fails
 			answer, err := h.client.CallTool(t.Context(), callRequest(bulkTool, with(everything(), args{"confirm": code})))
-			if err == nil && !answer.IsError {
+			if err == nil && h.check(bulkTool, answer).problem.Code != "not_approved" {
 				t.Errorf("the call answered %+v", answer)
 			}
 		})
+		p.wantAsked(t, 1)
+		p.answer = typePhrase
+		h.call(bulkTool, with(everything(), args{"confirm": code})).is("revoked")
 	})
 }
 
-// TestEverythingNeedsAPersonAtTheClient: other clients get neither a code nor, with
-// the code of one that can ask, the change.
-func TestEverythingNeedsAPersonAtTheClient(t *testing.T) {
+// TestEverythingNeedsAPerson: where the client's answer is not enough, or there is
+// none, only the operator's terminal can allow the change.
+func TestEverythingNeedsAPerson(t *testing.T) {
 	t.Parallel()
-	each(t, protocols(), func(t *testing.T, protocol string) {
-		h := start(t, orgWide(protocol, &person{answer: typeCount}))
-		code := h.preview(bulkTool, everything())
-		deaf := *h
-		deaf.setup.elicit = nil
-		deaf.connect()
-		links := *h
-		links.setup.client = []client.ClientOption{client.WithClientCapabilities(mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapability{URL: &struct{}{}}})}
-		links.connect()
-		for _, other := range []*harness{&deaf, &links} {
-			h.untouched(func() {
-				r := other.call(bulkTool, everything()).fails("human_required").says("form elicitation")
-				if strings.Contains(r.text, `"confirm"`) {
-					t.Errorf("a code: %s", r.text)
+	urls := mcp.ClientCapabilities{Elicitation: &mcp.ElicitationCapability{URL: &struct{}{}}}
+	clients := map[string]func(*setup){
+		"cannot ask":     func(s *setup) { s.elicit = nil },
+		"asks by links":  func(s *setup) { s.elicit, s.client = nil, []client.ClientOption{client.WithClientCapabilities(urls)} },
+		"is not trusted": func(s *setup) { s.approval.TrustClient = false },
+		"is over HTTP":   func(s *setup) { s.overHTTP = true },
+		"and all are off": func(s *setup) {
+			s.approval = policy.HumanApproval{Single: policy.ApprovalOff, Bulk: policy.ApprovalOff}
+		},
+		"deaf and on HTTP": func(s *setup) { s.elicit, s.overHTTP = nil, true },
+	}
+	for name, protocol := range protocols() {
+		for what, spoil := range clients {
+			t.Run(name+"/"+what, func(t *testing.T) {
+				t.Parallel()
+				p := &person{answer: typePhrase}
+				s := orgWide(protocol, p)
+				spoil(&s)
+				h := start(t, s)
+				managed, _ := h.userTokens()
+				shown := h.call(bulkTool, everything())
+				confirmed := with(everything(), args{"confirm": shown.code()})
+				command := "`tokenreeve approve " + shown.str("preview_id") + "`"
+				if !strings.Contains(shown.str("next"), command) {
+					t.Errorf("the preview does not name %s: %s", command, shown.text)
 				}
-				other.call(bulkTool, with(everything(), args{"confirm": code})).fails("human_required")
+				h.untouched(func() {
+					for range 2 {
+						h.call(bulkTool, confirmed).fails("human_required").says("nothing was changed", command)
+					}
+				})
+				h.approveAtTerminal(shown)
+				done := h.call(bulkTool, confirmed).is("revoked")
+				h.wantGone(managed...)
+				h.wantApprovedBy(done, terminalUser)
+				p.wantAsked(t, 0)
 			})
 		}
-		h.call(bulkTool, with(everything(), args{"confirm": code})).is("revoked")
-	})
+	}
 }
 
 // TestEverythingWhileTokensChange: the organization is not what was shown, or asked
@@ -238,7 +344,7 @@ func TestEverythingWhileTokensChange(t *testing.T) {
 		for what, change := range changes {
 			t.Run(name+"/"+what+" before the question", func(t *testing.T) {
 				t.Parallel()
-				p := &person{answer: typeCount}
+				p := &person{answer: typePhrase}
 				h := start(t, orgWide(protocol, p))
 				code := h.preview(bulkTool, everything())
 				change(h)
@@ -251,9 +357,9 @@ func TestEverythingWhileTokensChange(t *testing.T) {
 				t.Parallel()
 				p := &person{}
 				h := start(t, orgWide(protocol, p))
-				p.answer = func(count int) (mcp.ElicitationResult, error) {
+				p.answer = func(phrase string) (mcp.ElicitationResult, error) {
 					change(h)
-					return typeCount(count)
+					return typePhrase(phrase)
 				}
 				code := h.preview(bulkTool, everything())
 				h.forget()
@@ -295,7 +401,7 @@ func TestEverythingRefusals(t *testing.T) {
 		code  string
 	},
 	) {
-		p := &person{answer: typeCount}
+		p := &person{answer: typePhrase}
 		h := start(t, orgWide("2026-07-28", p))
 		before := h.preview(bulkTool, everything())
 		c.spoil(h)
@@ -315,11 +421,20 @@ func TestEverythingRefusals(t *testing.T) {
 func TestEverythingWhoseAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	each(t, protocols(), func(t *testing.T, protocol string) {
-		h := start(t, orgWide(protocol, &person{answer: typeCount}))
+		h := start(t, orgWide(protocol, &person{answer: typePhrase}))
 		code := h.preview(bulkTool, everything())
 		h.fault(sandbox.Fault{Method: "DELETE", Kind: sandbox.FaultLostAnswer})
-		h.call(bulkTool, with(everything(), args{"confirm": code})).fails("outcome_unknown").says("do not simply repeat")
-		h.call(bulkTool, with(everything(), args{"confirm": code})).fails("outcome_unknown")
+		lost := h.call(bulkTool, with(everything(), args{"confirm": code})).is("unknown").says("the answer was lost", "it is not sent again")
+		if out := as[bulkOut](lost); out.Left == nil || *out.Left != 0 {
+			t.Errorf("what is left does not stand in %s", lost.text)
+		}
+		again := h.call(bulkTool, with(everything(), args{"confirm": code})).is("unknown")
+		if again.get("replayed") != true || again.str("operation_id") != lost.str("operation_id") {
+			t.Errorf("the replay answered %s", again.text)
+		}
+		if op := h.operationOf(lost); op.Outcome != ledger.Unknown {
+			t.Errorf("the outcome on record is %q", op.Outcome)
+		}
 		if len(h.sent()) != 1 {
 			t.Errorf("sent %v, want one DELETE", h.sent())
 		}
@@ -332,9 +447,9 @@ func TestEverythingWhenTheServerStops(t *testing.T) {
 	each(t, protocols(), func(t *testing.T, protocol string) {
 		p := &person{}
 		h := start(t, orgWide(protocol, p))
-		p.answer = func(count int) (mcp.ElicitationResult, error) {
+		p.answer = func(phrase string) (mcp.ElicitationResult, error) {
 			h.env.Work.Stop()
-			return typeCount(count)
+			return typePhrase(phrase)
 		}
 		code := h.preview(bulkTool, everything())
 		h.untouched(func() {
@@ -343,90 +458,4 @@ func TestEverythingWhenTheServerStops(t *testing.T) {
 			}
 		})
 	})
-}
-
-// rawCall sends a call with answers to questions, as a client of the newest
-// protocol does, and returns the answer as it is.
-func (h *harness) rawCall(a args, state string, answers map[string]any) (answer struct {
-	ResultType    string         `json:"resultType"`
-	RequestState  string         `json:"requestState"`
-	InputRequests map[string]any `json:"inputRequests"`
-	IsError       bool           `json:"isError"`
-	Content       []struct{ Text string }
-},
-) {
-	h.t.Helper()
-	params := args{
-		"name": bulkTool, "arguments": a,
-		"_meta": args{
-			mcp.MetaKeyProtocolVersion:    "2026-07-28",
-			mcp.MetaKeyClientCapabilities: args{"elicitation": args{}},
-		},
-	}
-	if state != "" {
-		params["requestState"] = state
-	}
-	if answers != nil {
-		params["inputResponses"] = answers
-	}
-	response, err := h.client.GetTransport().SendRequest(h.t.Context(), mcptransport.JSONRPCRequest{
-		JSONRPC: mcp.JSONRPC_VERSION, ID: mcp.NewRequestId(time.Now().UnixNano()), Method: string(mcp.MethodToolsCall), Params: params,
-	})
-	if err != nil || response.Error != nil {
-		h.t.Fatalf("%v %+v", err, response)
-	}
-	if err := json.Unmarshal(response.Result, &answer); err != nil {
-		h.t.Fatal(err)
-	}
-	return answer
-}
-
-// TestRequestStateWorksOnce plays a client that makes up, mixes up and replays what
-// belongs to a question.
-func TestRequestStateWorksOnce(t *testing.T) {
-	t.Parallel()
-	h := start(t, orgWide("2026-07-28", &person{answer: typeCount}))
-	managed, _ := h.userTokens()
-	right := map[string]any{"approval": args{"action": "accept", "content": args{"phrase": strconv.Itoa(len(managed))}}}
-	wrong := map[string]any{"approval": args{"action": "accept", "content": args{"phrase": "1"}}}
-	confirmed := with(everything(), args{"confirm": h.preview(bulkTool, everything())})
-	other := with(everything(), args{"reason": "another", "confirm": h.preview(bulkTool, with(everything(), args{"reason": "another"}))})
-	ask := func(a args) string {
-		t.Helper()
-		asked := h.rawCall(a, "", nil)
-		if asked.ResultType != "input_required" || len(asked.RequestState) < 26 || len(asked.InputRequests) != 1 {
-			t.Fatalf("no question: %+v", asked)
-		}
-		return asked.RequestState
-	}
-	refused := func(a args, state string, answers map[string]any) {
-		t.Helper()
-		h.untouched(func() {
-			answer := h.rawCall(a, state, answers)
-			if !answer.IsError || !strings.Contains(answer.Content[0].Text, `"not_approved"`) {
-				t.Errorf("state %q and answer %v: %+v, want not_approved", state, answers, answer)
-			}
-		})
-	}
-	refused(confirmed, "", right)                           // nobody was asked
-	refused(confirmed, "ABCDEFGHIJKLMNOPQRSTUVWXYZ", right) // made up
-	first := ask(confirmed)
-	refused(other, first, right) // of another preview's question
-	refused(confirmed, "", right)
-	refused(confirmed, first, right) // a wrong try closed the question
-	second := ask(confirmed)
-	refused(confirmed, second, wrong)
-	refused(confirmed, second, right) // replayed
-	third, fourth := ask(confirmed), ask(confirmed)
-	refused(confirmed, third, right) // only the latest question is open
-	refused(confirmed, fourth, right)
-	last := ask(confirmed)
-	if answer := h.rawCall(confirmed, last, right); answer.IsError || !strings.Contains(answer.Content[0].Text, `"status":"revoked"`) {
-		t.Fatalf("the right answer to the right question: %+v", answer)
-	}
-	h.wantGone(managed...)
-	again := h.rawCall(confirmed, last, right)
-	if again.IsError || !strings.Contains(again.Content[0].Text, `"replayed":true`) || len(h.sent()) != 1 {
-		t.Errorf("the replay: %+v, sent %v", again, h.sent())
-	}
 }

@@ -21,15 +21,34 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
-// pairs is two connections to each vendor, both with the main credential.
+// ruledBy is one connection to each vendor, each with the policy.
+func ruledBy(p policy.Policy) []connect {
+	all := oneOfEach()
+	for i := range all {
+		all[i].policy = p
+	}
+	return all
+}
+
+// anyAccess is a policy that lets tokens have every access.
+func anyAccess() policy.Policy {
+	return policy.Policy{Mint: policy.MintRules{Access: []policy.Grant{policy.GrantAdmin}}}
+}
+
+// bigBulks is a policy under which bulks are bounded by their previews only.
+func bigBulks() policy.Policy { return policy.Policy{RevocationsPerHour: 1000} }
+
+// pairs is two connections to each vendor, both with the main credential, for tokens
+// with any access.
 func pairs() []connect {
 	var all []connect
-	for _, c := range oneOfEach() {
+	for _, c := range ruledBy(anyAccess()) {
 		second := c
 		second.name = strings.Replace(c.name, "acme", "beta", 1)
 		all = append(all, c, second)
@@ -380,6 +399,16 @@ func holdFirst(method string, arrived, release chan struct{}) func(*http.Request
 				close(arrived)
 				<-release
 			})
+		}
+	}
+}
+
+// holdFirstChange is holdFirst for whatever would change something.
+func holdFirstChange(arrived, release chan struct{}) func(*http.Request) {
+	hold := holdFirst("", arrived, release)
+	return func(r *http.Request) {
+		if r.Method != http.MethodGet && !strings.HasSuffix(r.URL.Path, "/count") {
+			hold(&http.Request{})
 		}
 	}
 }

@@ -2,6 +2,7 @@ package tools_test
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 )
 
@@ -247,6 +249,41 @@ func TestLeakedTokenThatCannotBeEnded(t *testing.T) {
 	h.wantAlive(number(token.ID))
 }
 
+// TestLeakedTokenWithoutAnAnswer: where the answer to the deletion was lost, the vendor
+// is asked, and what it cannot tell is not claimed.
+func TestLeakedTokenWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	each(t, map[string]struct {
+		fault sandbox.Fault
+		code  string // on record
+		says  []string
+	}{
+		"ended":    {sandbox.Fault{Kind: sandbox.FaultLostAnswer}, "", nil},
+		"not told": {sandbox.Fault{Kind: sandbox.Fault504}, "old_token_not_ended", []string{"it is not known whether", "revoke_token"}},
+	}, func(t *testing.T, c struct {
+		fault sandbox.Fault
+		code  string
+		says  []string
+	},
+	) {
+		h := start(t, setup{})
+		token := h.addMailtrap("leaked")
+		a := args{"connection": mailtrapName, "token_id": number(token.ID), "compromised": true, "deliver_to": "files/twin"}
+		code := h.preview(rotate, a)
+		c.fault.Method = "DELETE"
+		h.fault(c.fault)
+		r := h.call(rotate, with(a, args{"confirm": code})).is("rotated").says(c.says...)
+		if ended := r.str("old_secret_ends") == h.clock.Now().Format(time.RFC3339); ended == h.lives(number(token.ID)) {
+			t.Errorf("the token lives: %v, and the result says %s", !ended, r.text)
+		}
+		op, err := h.env.Ledger.Get(t.Context(), r.str("operation_id"))
+		if err != nil || op.Outcome != ledger.Done || op.ErrorCode != c.code {
+			t.Errorf("on record as %s %q, %v; want %q", op.Outcome, op.ErrorCode, err, c.code)
+		}
+	})
+}
+
+// TestUndeliveredRotation: the sink fails, and the state directory just then as well.
 func TestUndeliveredRotation(t *testing.T) {
 	t.Parallel()
 	type mint struct {
@@ -272,11 +309,12 @@ func TestUndeliveredRotation(t *testing.T) {
 		"Mailtrap reset":           {mt(nil), true, "the old token still works"},
 		"Mailtrap compromised":     {mt(args{"compromised": true}), true, "the old token still works"},
 	}, func(t *testing.T, c mint) {
-		h := start(t, setup{})
+		var h *harness
+		h = start(t, setup{}).behind(setup{}, spoiling(http.MethodPost, func() { h.breakEscrow() }))
 		a, secret := c.args(h)
 		code := h.preview(rotate, a)
 		h.env.Sinks[sinkName] = failing{h.env.Sinks[sinkName]}
-		r := h.call(rotate, with(a, args{"confirm": code})).is("undelivered").says("lost", "no space left", c.says)
+		r := h.call(rotate, with(a, args{"confirm": code})).is("undelivered").says("lost", "no space left", "could not be put in escrow", c.says)
 		if !c.alive && strings.Contains(r.text, "before the old secret ends") {
 			t.Errorf("the old secret ended already: %s", r.text)
 		}

@@ -127,7 +127,7 @@ func TestUpdate(t *testing.T) {
 		warns   string
 	},
 	) {
-		h := start(t, setup{})
+		h := start(t, setup{connections: ruledBy(anyAccess())})
 		roles := h.box.LaunchDarklyRoles()
 		ids := strings.NewReplacer("ROLE0", roles[0].ID, "ROLE1", roles[1].ID, "ROLE2", roles[2].ID)
 		set := func(t *sandbox.LaunchDarklyToken, change func(*sandbox.LaunchDarklyToken)) {
@@ -271,7 +271,7 @@ func TestUpdateRacesWithAnotherChange(t *testing.T) {
 // what costs a model most.
 func TestUpdatePreviewStaysSmall(t *testing.T) {
 	t.Parallel()
-	h := start(t, setup{})
+	h := start(t, setup{connections: ruledBy(anyAccess())})
 	r := rand.New(rand.NewPCG(1, 2))
 	statements := func(n int) (all []sandbox.Statement) {
 		for range 30 {

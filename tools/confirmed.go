@@ -7,9 +7,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/mark3labs/mcp-go/mcp"
-
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -97,18 +96,40 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, c.noLedger(err)
 	}
-	approval := approval{}
-	if check.Verdict == ledger.Accepted {
-		var asking *mcp.CallToolResult
-		approval, asking, err = f.approve(ctx, c, check.Preview)
-		if err != nil || asking != nil {
-			return asking, err
-		}
-		check, err = c.Ledger.TakePreview(context.WithoutCancel(ctx), string(f.code), c.Principal.Name, c.Tool.Name, arguments)
-		if err != nil {
-			return nil, c.noLedger(err)
-		}
+	if check.Verdict != ledger.Accepted {
+		return f.answer(ctx, c, check, arguments)
 	}
+	yes, asking, err := f.approve(ctx, c, check.Preview)
+	if isOvertaken(err) {
+		return f.overtaken(ctx, c, arguments)
+	}
+	if err != nil || asking != nil {
+		return asking, err
+	}
+	c.yes = yes
+	check, err = c.Ledger.TakePreview(context.WithoutCancel(ctx), string(f.code), c.Principal.Name, c.Tool.Name, arguments)
+	if err != nil {
+		return nil, c.noLedger(err)
+	}
+	if check.Verdict == ledger.Accepted {
+		fault.Point("taken")
+		return f.confirmed(ctx, c, check.Preview)
+	}
+	return f.answer(ctx, c, check, arguments)
+}
+
+// overtaken answers a call whose preview was carried out or decided while a person was
+// asked.
+func (f flow[Plan, Out]) overtaken(ctx context.Context, c *Call, arguments json.RawMessage) (any, error) {
+	check, err := c.Ledger.PeekPreview(ctx, string(f.code), c.Principal.Name, c.Tool.Name, arguments)
+	if err != nil {
+		return nil, c.noLedger(err)
+	}
+	return f.answer(ctx, c, check, arguments)
+}
+
+// answer answers what is not to be carried out now.
+func (f flow[Plan, Out]) answer(ctx context.Context, c *Call, check ledger.Check, arguments json.RawMessage) (any, error) {
 	switch check.Verdict {
 	case ledger.Mismatch:
 		return nil, mismatch(check.Changed)
@@ -118,8 +139,8 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 		return nil, c.running(ctx, check.Preview)
 	case ledger.PreviewEnded:
 		return replay[Out](check.Result)
-	case ledger.Accepted:
-		return f.confirmed(ctx, c, check.Preview, approval)
+	case ledger.Accepted: // given back while a person was asked
+		return nil, c.notApproved(check.Preview.ID, "another call had the preview meanwhile")
 	default:
 		return f.show(ctx, c, arguments)
 	}
@@ -160,19 +181,22 @@ func (c *Call) running(ctx context.Context, p ledger.Preview) error {
 	if err != nil {
 		return c.noLedger(err)
 	}
-	switch {
-	case len(page.Operations) > 0 && page.Operations[0].IsOpen():
-		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	case len(page.Operations) > 0:
-		op := page.Operations[0]
-		return &Problem{
-			Code: "interrupted", Message: "the change was cut off; it ended as " + string(op.Outcome),
-			Next: "call get_operation " + op.ID,
+	inProgress := &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
+	if len(page.Operations) == 0 {
+		if c.Now().Sub(p.Taken) < callTime { // until then it may still be sent
+			return inProgress
 		}
-	case c.Now().Sub(p.Taken) < changeTime:
-		return &Problem{Code: "in_progress", Message: "this change is being carried out", Next: "repeat this call in a few seconds for its result"}
-	default:
-		return &Problem{Code: "interrupted", Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+		return &Problem{Code: codeInterrupted, Message: "the change was cut off before anything was sent", Next: "call again without confirm for a new preview"}
+	}
+	op := page.Operations[0]
+	// Between the outcome and the result stands a last look at the vendor.
+	if op.IsOpen() || op.Claims == 0 && c.Now().Sub(op.Ended) < changeTime {
+		inProgress.Next += ", or call get_operation " + op.ID
+		return inProgress
+	}
+	return &Problem{
+		Code: codeInterrupted, Message: "the change was cut off; it ended as " + string(op.Outcome),
+		Next: "call get_operation " + op.ID,
 	}
 }
 
@@ -186,8 +210,8 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	if p.shown == nil {
 		p.shown = p.targets
 	}
-	if n := countAltered(p.shown); n > 0 {
-		p.warnings = append(p.warnings, "names with hidden or unsafe characters were cleaned; go by the ids")
+	if warning := alteredWarning(p.shown...); warning != "" {
+		p.warnings = append(p.warnings, warning)
 	}
 	shown := preview{
 		Status: statusConfirmationRequired, Effects: p.effects, Warnings: p.warnings,
@@ -197,7 +221,11 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	if len(p.shown) > 0 {
 		table = targetsOf(p.shown)
 	}
-	stored, err := json.Marshal(stored[Plan]{Plan: plan, Shown: f.shown(c, p, table)})
+	identity, err := f.connection.Provider.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := json.Marshal(stored[Plan]{Account: identity.Account, Plan: plan, Shown: f.shown(c, p, table)})
 	if err != nil {
 		return nil, fmt.Errorf("plan as JSON: %w", err)
 	}
@@ -221,20 +249,10 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	return f.wrap(shown, table), nil
 }
 
-func countAltered(tokens []providers.Token) int {
-	n := 0
-	for i := range tokens {
-		if tokens[i].NameAltered {
-			n++
-		}
-	}
-	return n
-}
-
 // confirmed judges everything again and acts. The code is spent, so the outcome
 // is recorded whatever it is; only where nothing was sent and nothing refused, the
 // code is given back.
-func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Preview, a approval) (_ any, err error) {
+func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Preview) (_ any, err error) {
 	var out Out
 	finished := false
 	defer func() {
@@ -243,7 +261,7 @@ func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Pr
 		}
 		c.record(ctx, shown.ID, out, err)
 	}()
-	out, err = f.actOn(ctx, c, shown, a)
+	out, err = f.actOn(ctx, c, shown)
 	finished = true
 	return out, err
 }
@@ -252,7 +270,7 @@ func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Pr
 func (c *Call) record(ctx context.Context, preview string, out any, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
-	if isDropped(cause) {
+	if isDropped(cause) || isUnapproved(cause) {
 		if err := c.Ledger.ReleasePreview(ctx, preview); err != nil {
 			c.Log.Error("confirm code not given back", "preview", preview, "error", err)
 		}
@@ -269,6 +287,7 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 	result, failed := json.Marshal(r)
 	if err = errors.Join(err, failed); err == nil {
 		err = c.Ledger.RecordPreview(ctx, preview, result)
+		fault.Point("recorded")
 	}
 	if err != nil {
 		c.Log.Error("result of a confirmed call not kept", "preview", preview, "error", err)
@@ -282,17 +301,20 @@ func isDropped(err error) bool {
 	return code == providers.CodeCancelled || code == codeStopping
 }
 
-func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Preview, a approval) (Out, error) {
+func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Preview) (Out, error) {
 	var none Out
 	before, err := f.storedIn(shown)
 	if err != nil {
 		return none, err
 	}
 	intent, unidentified := c.intent(ctx, f.connection)
-	intent.Preview, intent.ApprovedBy, intent.Reason = shown.ID, a.by, f.reason
+	intent.Preview, intent.ApprovedBy, intent.Reason = shown.ID, c.yes.by, f.reason
 	proposed := f.propose(before.Plan)
 	intent.Targets = targetsOnRecord(proposed.targets)
 	plan, err := f.plan(ctx, &before.Plan)
+	if err == nil {
+		err = f.sameAccount(ctx, before.Account)
+	}
 	if err == nil && !proposed.judged {
 		if changes := drift(proposed.targets, f.propose(plan).targets); len(changes) > 0 {
 			err = drifted(changes)
@@ -309,6 +331,16 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 	}
 	intent.Targets = targetsOnRecord(f.propose(plan).targets)
 	return f.act(ctx, intent, plan)
+}
+
+// sameAccount refuses to carry out at one account what was shown of another: a creation
+// has no targets that would tell.
+func (f flow[Plan, Out]) sameAccount(ctx context.Context, shown string) error {
+	identity, err := f.connection.Provider.Identity(ctx)
+	if err == nil && identity.Account != shown {
+		return drifted([]string{"connection " + f.connection.Name + " leads to another account now"})
+	}
+	return err
 }
 
 // changeTime bounds one change at a vendor with everything that belongs to it.

@@ -55,7 +55,11 @@ func handleCreateLaunchDarklyToken(ctx context.Context, c *Call, in createLaunch
 	m := mint{
 		connection: connection, name: in.Name, deliverTo: in.DeliverTo, grant: policy.Grant(spec.Grant()), elevated: spec.IsElevated(),
 		arguments: in, code: in.Confirm,
-		effects: []string{"creates token " + quoted(spec.Name) + " with " + string(spec.Access()) + " access at LaunchDarkly"},
+		effects: []string{
+			"creates a token with " + string(spec.Access()) + " access at LaunchDarkly",
+			"its name is " + quoted(spec.Name),
+			"its access: " + spec.Scopes(),
+		},
 		create: func(ctx context.Context, _ time.Time) (providers.Minted, error) {
 			return connection.Provider.(providers.Creator[launchdarkly.TokenSpec]).Create(ctx, spec)
 		},

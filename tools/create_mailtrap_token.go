@@ -1,8 +1,10 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/policy"
@@ -83,7 +85,7 @@ func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTo
 	m := mint{
 		connection: connection, name: in.Name, deliverTo: in.DeliverTo, grant: policy.Grant(spec.Grant()), elevated: spec.IsElevated(),
 		arguments: in, code: in.Confirm,
-		effects: []string{"creates token " + quoted(spec.Name) + " with admin access to the whole Mailtrap account"},
+		effects: []string{"creates a token with " + accessOf(spec), "its name is " + quoted(spec.Name)},
 		create: func(ctx context.Context, now time.Time) (providers.Minted, error) {
 			spec, err := in.spec(now)
 			if err != nil {
@@ -99,6 +101,22 @@ func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTo
 	}
 	return c.mint(ctx, m)
 }
+
+// accessOf says what the token could do.
+func accessOf(spec mailtrap.TokenSpec) string {
+	if spec.IsElevated() {
+		return "admin access to the whole Mailtrap account"
+	}
+	var all []string
+	for _, p := range spec.Permissions {
+		level := cmp.Or(map[string]string{"10": "viewer", "100": "admin"}[p.AccessLevel], p.AccessLevel)
+		all = append(all, level+" of "+p.ResourceType+" "+p.ResourceID)
+	}
+	return "these rights at Mailtrap: " + strings.Join(fitting(all, maxRights), ", ")
+}
+
+// maxRights bounds what a preview tells of permissions, in tokens of a language model.
+const maxRights = 300
 
 // otherExpiry tells where the vendor chose another end of life than was asked.
 func (in createMailtrapTokenIn) otherExpiry(now time.Time, token providers.Token) []string {
@@ -137,8 +155,13 @@ func (c *Call) resources(ctx context.Context, connection *Connection, vendor *ma
 	}
 	out := createMailtrapTokenOut{Resources: []resource{}}
 	out.Status, out.Next = status, next
+	isAltered := false
 	for _, r := range found[:min(len(found), maxResources)] {
 		out.Resources = append(out.Resources, resource{Type: r.Type, ID: r.ID, Name: shortName(r.Name)})
+		isAltered = isAltered || r.Altered
+	}
+	if isAltered {
+		out.warn(alteredTexts)
 	}
 	if total > len(out.Resources) {
 		out.Warnings = append(out.Warnings, fmt.Sprintf("%d of %d resources are shown", len(out.Resources), total))

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,10 +75,13 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 	if err != nil {
 		return destination{}, err
 	}
-	if to.options, err = c.deliveryOptions(ctx, connection, to, token); err != nil {
+	if to.options, err = c.deliveryOptions(ctx, connection, to, token, ""); err != nil {
 		return destination{}, err
 	}
 	if err := to.sink.Check(ctx, to.key, to.options); err != nil {
+		if ctx.Err() != nil { // the caller gave up: nothing is wrong with the sink
+			return destination{}, ctx.Err()
+		}
 		return destination{}, sinkProblem("nothing was minted: ", err)
 	}
 	return to, nil
@@ -97,8 +101,9 @@ func (c *Call) place(deliverTo string) (destination, error) {
 }
 
 // deliveryOptions tells from the record whether the key is known, and whether what it
-// holds is this token's last secret: only then may it be replaced.
-func (c *Call) deliveryOptions(ctx context.Context, connection *Connection, to destination, token string) (sink.Options, error) {
+// holds is this token's last secret, older than that of the minting: only then may it be
+// replaced. No minting: a new secret is to come.
+func (c *Call) deliveryOptions(ctx context.Context, connection *Connection, to destination, token, minting string) (sink.Options, error) {
 	o := sink.Options{Connection: connection.Name, Principal: c.Principal.Name}
 	last, known, err := c.Ledger.LastDeliveryTo(ctx, to.name, to.key.String())
 	if err != nil {
@@ -108,17 +113,26 @@ func (c *Call) deliveryOptions(ctx context.Context, connection *Connection, to d
 	if !known || token == "" {
 		return o, nil
 	}
+	newest, found, err := c.lastDelivery(ctx, connection, token)
+	o.Successor = found && newest.ID == last.ID && (minting == "" || mintingOf(&newest) < minting)
+	return o, err
+}
+
+// lastDelivery returns the operation that delivered the token's last secret.
+func (c *Call) lastDelivery(ctx context.Context, connection *Connection, token string) (ledger.Operation, bool, error) {
 	identity, err := connection.Provider.Identity(ctx)
 	if err != nil {
-		return o, err
+		return ledger.Operation{}, false, err
 	}
-	newest, found, err := c.Ledger.LastDelivery(ctx, connection.Provider.Name(), accountOf(identity), token)
+	op, found, err := c.Ledger.LastDelivery(ctx, connection.Provider.Name(), accountOf(identity), token)
 	if err != nil {
-		return o, c.noLedger(err)
+		return op, false, c.noLedger(err)
 	}
-	o.Successor = found && newest.ID == last.ID
-	return o, nil
+	return op, found, nil
 }
+
+// mintingOf returns the operation that minted what op delivered. Its id sorts by time.
+func mintingOf(op *ledger.Operation) string { return cmp.Or(op.Of, op.ID) }
 
 // sinkProblem says why a sink takes no secret under a key.
 func sinkProblem(what string, err error) *Problem {

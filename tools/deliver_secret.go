@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
@@ -59,7 +59,7 @@ func handleDeliverSecret(ctx context.Context, c *Call, in deliverSecretIn) (deli
 	if err != nil {
 		return deliverSecretOut{}, err
 	}
-	if to.options, err = c.deliveryOptions(ctx, connection, to, cmp.Or(op.OldTokenID, op.NewTokenID)); err != nil {
+	if to.options, err = c.deliveryOptions(ctx, connection, to, cmp.Or(op.OldTokenID, op.NewTokenID), op.ID); err != nil {
 		return deliverSecretOut{}, err
 	}
 	// A key that exists may hold this very secret, from a delivery that was cut off: then
@@ -77,6 +77,8 @@ func handleDeliverSecret(ctx context.Context, c *Call, in deliverSecretIn) (deli
 // waitsInEscrow refuses an operation that has nothing to deliver.
 func waitsInEscrow(op *ledger.Operation) error {
 	switch {
+	case op.Of != "":
+		return &Problem{Code: "nothing_in_escrow", Message: "operation " + op.ID + " is itself a delivery, of the secret of operation " + op.Of, Next: "give operation_id " + op.Of}
 	case op.Outcome == ledger.Escrowed:
 		return nil
 	case op.IsOpen():
@@ -95,14 +97,10 @@ type delivering struct {
 }
 
 func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecretOut, error) {
-	out := deliverSecretOut{TokenID: d.of.NewTokenID}
+	var out deliverSecretOut
 	kept, meta, err := c.Escrow.Get(ctx, d.of.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return out, &Problem{Code: "nothing_in_escrow", Message: "the escrow has no secret of operation " + d.of.ID + " any more", Next: "rotate or revoke token " + d.of.NewTokenID}
-	}
 	if err != nil {
-		c.Log.Error("escrow not readable", "operation", d.of.ID, "error", err)
-		return out, &Problem{Code: "escrow_unusable", Message: "the escrow cannot be read: " + clean(err.Error()), Next: "ask the operator"}
+		return out, c.notInEscrow(ctx, d.of.ID, err)
 	}
 	token := cmp.Or(d.of.NewTokenID, meta.TokenID)
 	i, err := c.intent(ctx, d.connection)
@@ -114,45 +112,123 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 	if err != nil {
 		return out, err
 	}
-	out.OperationID = o.id
 	if now, err := c.Ledger.Get(ctx, d.of.ID); err != nil || now.Outcome != ledger.Escrowed { // another call was faster
 		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: "already_delivered"})
 		return out, errors.Join(err, waitsInEscrow(&now))
 	}
+	out.OperationID, out.TokenID = o.id, token
 	err = c.handOver(ctx, o, d, providers.Minted{Token: providers.Token{ID: token}, Secret: kept}, &out)
 	return out, err
+}
+
+// notInEscrow says why there is no secret to deliver of an operation that has one on
+// record.
+func (c *Call) notInEscrow(ctx context.Context, id string, cause error) error {
+	if !errors.Is(cause, fs.ErrNotExist) {
+		c.Log.Error("escrow not readable", "operation", id, "error", cause)
+		return &Problem{Code: "escrow_unusable", Message: "the escrow cannot be read: " + clean(cause.Error()), Next: "ask the operator"}
+	}
+	now, err := c.Ledger.Get(ctx, id)
+	if err != nil {
+		return c.unreadable(err)
+	}
+	if err := waitsInEscrow(&now); err != nil { // another call was faster
+		return err
+	}
+	p := &Problem{Code: "nothing_in_escrow", Message: "the escrow has no secret of operation " + id + " any more", Next: "list tokens to see whether one was made, and rotate or revoke it"}
+	if now.NewTokenID != "" {
+		p.Next = "rotate or revoke token " + now.NewTokenID
+	}
+	return p
 }
 
 // handOver delivers, verifies and ends both operations on record.
 func (c *Call) handOver(ctx context.Context, o *operation, d delivering, minted providers.Minted, out *deliverSecretOut) error {
 	ctx = context.WithoutCancel(ctx)
 	m := mintingOut{secret: &secretRow{Fingerprint: c.fingerprint(minted)}}
-	delivery, delivered := o.deliver(ctx, d.to, minted, &m)
-	if !delivered {
-		m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Failed, ErrorCode: "sink_failed"}))
-		return &Problem{
-			Code: "sink_unusable", Message: "the secret is still in escrow: " + joinWords(m.warnings),
-			Next: "choose another deliver_to, or ask the operator to mend the sink",
-		}
+	m.warn(c.outdated(ctx, d, minted.Token.ID))
+	delivery, err := o.deliver(ctx, d.to, minted, true, &m)
+	if err != nil {
+		p := sinkProblem("the secret is still in escrow: ", err)
+		return o.notDelivered(ctx, p, &m)
 	}
 	seen := c.verify(ctx, d.connection, minted, d.to.sink, delivery)
+	fault.Point("verifying")
 	m.secret.Verified = seen.word()
-	m.warnings = append(m.warnings, seen.warnings...)
-	if seen.sink == verifiedFalse {
-		m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Failed, ErrorCode: "sink_does_not_hold"}))
-		return &Problem{Code: "sink_unusable", Message: "the secret is still in escrow: " + joinWords(m.warnings), Next: "choose another deliver_to"}
+	for _, warning := range seen.warnings {
+		m.warn(warning)
 	}
-	details := ledger.Details{NewTokenID: minted.Token.ID, Fingerprint: m.secret.Fingerprint, Verified: m.secret.Verified}
-	m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Done, Details: details}))
-	if err := c.Ledger.Resolve(ctx, d.of.ID, o.id, ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Verified: m.secret.Verified}}); err != nil {
+	if seen.sink == verifiedFalse {
+		p := &Problem{Code: "sink_unusable", Message: "the secret is still in escrow: the sink does not hold what was delivered", Next: "choose another deliver_to, or ask the operator to mend the sink"}
+		return o.notDelivered(ctx, p, &m)
+	}
+	m.warn(o.step(ctx, stepVerified, ledger.Details{Verified: m.secret.Verified}))
+	out.Next = oldAlive(&d.of, m.secret.Verified)
+	if out.Next != "" && isGone(ctx, d.connection, providers.Token{ID: d.of.OldTokenID}) {
+		out.Next = "" // ended before the rotation was cut off, or by somebody since
+	}
+	c.endBoth(ctx, o, d, minted, seen, out.Next, &m)
+	out.Status, out.Secret, out.Warnings = statusDelivered, m.secret, m.warnings
+	return nil
+}
+
+// notDelivered ends a delivery that failed. The secret stays in escrow.
+func (o *operation) notDelivered(ctx context.Context, p *Problem, m *mintingOut) error {
+	m.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Failed, ErrorCode: p.Code}))
+	if len(m.warnings) > 0 {
+		p.Message += "; " + joinWords(m.warnings)
+	}
+	return p
+}
+
+// outdated warns where the token has got a newer secret meanwhile.
+func (c *Call) outdated(ctx context.Context, d delivering, token string) (warning string) {
+	newest, found, err := c.lastDelivery(ctx, d.connection, token)
+	if err != nil || !found || mintingOf(&newest) <= d.of.ID {
+		return ""
+	}
+	return "token " + token + " has a newer secret, of operation " + mintingOf(&newest) + ": this one works no longer, or not for long"
+}
+
+// endBoth puts on record that the secret is delivered: of the minting first, since a
+// delivery without an outcome is ended by the next server that looks. next is what is
+// left to do.
+func (c *Call) endBoth(ctx context.Context, o *operation, d delivering, minted providers.Minted, seen verification, next string, m *mintingOut) {
+	err := c.Ledger.Resolve(ctx, d.of.ID, o.id, resolution(m.secret.Verified, next))
+	fault.Point("resolved")
+	if err != nil && !errors.Is(err, ledger.ErrFinished) {
 		c.Log.Error("delivery not on record", "operation", d.of.ID, "by", o.id, "error", err)
-		m.warn("that operation " + d.of.ID + " is delivered could not be put on record")
-	} else if seen.sink == verifiedTrue {
+		m.warn("that the secret of operation " + d.of.ID + " is delivered could not be put on record")
+		return
+	}
+	warning := o.finish(ctx, ledger.Result{Outcome: ledger.Done, Details: ledger.Details{
+		NewTokenID: minted.Token.ID, Fingerprint: m.secret.Fingerprint, Verified: m.secret.Verified,
+	}})
+	m.warn(warning)
+	if warning == "" && seen.sink == verifiedTrue {
 		c.clearEscrow(ctx, d.of.ID)
 	}
-	out.Status, out.Secret, out.Warnings = statusDelivered, m.secret, m.warnings
-	if d.of.Compromised && d.of.OldTokenID != "" {
-		out.Next = fmt.Sprintf("the compromised token %s still works: end it now with revoke_token", d.of.OldTokenID)
+}
+
+// resolution is the outcome of a minting whose secret was delivered from escrow. next is
+// what is left to do about its compromised token.
+func resolution(verified, next string) ledger.Result {
+	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Verified: verified, Note: "delivered from escrow"}}
+	if next != "" {
+		r.ErrorCode, r.Note = codeOldAlive, r.Note+"; "+next
 	}
-	return nil
+	return r
+}
+
+// oldAlive says what is left to do where a compromised token still works beside the
+// twin whose secret was delivered.
+func oldAlive(minting *ledger.Operation, verified string) string {
+	if !minting.Compromised || minting.OldTokenID == "" {
+		return ""
+	}
+	next := endByHand(minting.OldTokenID, verified)
+	if minting.ErrorCode == codeInterrupted {
+		next += " (unless it is gone already)"
+	}
+	return next
 }

@@ -1,9 +1,13 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
@@ -36,9 +40,11 @@ type getOperationOut struct {
 	Next         string     `json:"next,omitempty"`
 }
 
+// Bounds that keep a result below 8,000 tokens of a language model.
 const (
 	maxShownTargets = 100
-	maxParts        = 100
+	shownParts      = 3000
+	shownOperation  = 7000 // with its parts and targets
 )
 
 func getOperation() Tool {
@@ -59,18 +65,39 @@ func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOpe
 		return getOperationOut{}, err
 	}
 	out := getOperationOut{
-		operationRow: c.operationRow(&op, maxShownTargets), NewTokenName: op.NewTokenName, OldTokenID: op.OldTokenID, Step: op.Step,
+		operationRow: c.operationRow(&op), NewTokenName: op.NewTokenName, OldTokenID: op.OldTokenID, Step: op.Step,
 		OldEnds: moment(op.OldEnds), Ended: moment(op.Ended), Verified: op.Verified, Fingerprint: op.Fingerprint, Reason: op.Reason,
 		PreviewID: op.Preview, ApprovedBy: op.ApprovedBy, ResolvedBy: op.ResolvedBy, RequestID: op.VendorRequestID, Note: op.Note,
 		Next: nextOf(&op),
 	}
 	if op.Sink != "" {
-		out.DeliverTo = op.Sink + "/" + op.Key
+		out.DeliverTo = c.whereTo(ctx, &op)
 	}
-	if op.Group {
-		out.Parts, err = c.parts(ctx, op.ID)
+	room, err := roomBeside(out)
+	if err == nil && op.Group {
+		if out.Parts, err = c.parts(ctx, op.ID, min(room, shownParts)); err == nil {
+			room, err = roomBeside(out)
+		}
 	}
+	out.Targets = targetIDs(&op, maxShownTargets, room)
 	return out, err
+}
+
+// roomBeside returns how many tokens of a language model the result still may take.
+func roomBeside(out getOperationOut) (int, error) {
+	text, err := compact(out)
+	return shownOperation - tokensOf(text), err
+}
+
+// whereTo returns where the secret went or is to go, as SINK/KEY: a delivery from escrow
+// may have chosen another place.
+func (c *Call) whereTo(ctx context.Context, op *ledger.Operation) string {
+	if op.ResolvedBy != "" {
+		if by, err := c.Ledger.Get(ctx, op.ResolvedBy); err == nil && by.Of == op.ID {
+			op = &by
+		}
+	}
+	return op.Sink + "/" + op.Key
 }
 
 // operation returns an operation that the caller may see.
@@ -86,31 +113,37 @@ func (c *Call) operation(ctx context.Context, id string) (ledger.Operation, erro
 		return op, none
 	case err != nil:
 		return op, c.unreadable(err)
-	case op.Principal != c.Principal.Name && !c.Principal.IsAdmin:
+	case !op.IsOf(c.Principal.Name) && !c.Principal.IsAdmin:
 		return ledger.Operation{}, none
 	}
 	return op, nil
 }
 
-// parts tells how the targets of a bulk revocation ended, without the plain done ones.
-func (c *Call) parts(ctx context.Context, id string) ([][]string, error) {
+// parts tells how the targets of a bulk revocation ended, without the plain done ones, in
+// at most room tokens of a language model.
+func (c *Call) parts(ctx context.Context, id string, room int) ([][]string, error) {
 	page, err := c.Ledger.List(ctx, ledger.Query{Parent: id, Limit: ledger.MaxPage})
 	if err != nil {
 		return nil, c.unreadable(err)
 	}
 	var parts [][]string
-	done := 0
+	more := map[string]int{} // by outcome
 	for i := range page.Operations {
 		op := &page.Operations[i]
-		if op.Outcome == ledger.Done || len(parts) == maxParts || len(op.Targets) == 0 {
-			done++
+		outcome := string(cmp.Or(op.Outcome, ledger.OpenOutcome))
+		if op.Outcome == ledger.Done || len(op.Targets) == 0 {
+			more[outcome]++
 			continue
 		}
-		row := c.operationRow(op, 1)
-		parts = append(parts, []string{row.Targets[0], row.Outcome, row.ErrorCode})
+		part := []string{op.Targets[0].ID, outcome, op.ErrorCode}
+		if room -= tokensOf(strings.Join(part, " ")) + len(part)*tokensPerText; room < 0 {
+			more[outcome]++
+			continue
+		}
+		parts = append(parts, part)
 	}
-	if done > 0 {
-		parts = append(parts, []string{fmt.Sprintf("%d more", done), string(ledger.Done), ""})
+	for _, outcome := range slices.Sorted(maps.Keys(more)) {
+		parts = append(parts, []string{fmt.Sprintf("%d more", more[outcome]), outcome, ""})
 	}
 	return parts, nil
 }

@@ -44,8 +44,8 @@ func (h *harness) toolNames() []string {
 // allTools are the tools of three connections, one at each vendor.
 func allTools() []string {
 	return []string{
-		"bulk_revoke_tokens", "count_tokens", "create_launchdarkly_token", "create_mailtrap_token", "get_token", "list_connections",
-		"list_tokens", "revoke_token", "rotate_token", "update_launchdarkly_token",
+		"bulk_revoke_tokens", "count_tokens", "create_launchdarkly_token", "create_mailtrap_token", "deliver_secret", "get_operation", "get_token",
+		"list_connections", "list_operations", "list_tokens", "revoke_token", "rotate_token", "update_launchdarkly_token",
 	}
 }
 
@@ -153,20 +153,21 @@ func TestToolsOffered(t *testing.T) {
 		}
 		return connections
 	}
-	reads := []string{"count_tokens", "get_token", "list_connections", "list_tokens"}
+	reads := []string{"count_tokens", "get_operation", "get_token", "list_connections", "list_operations", "list_tokens"}
 	tests := map[string]struct {
 		setup setup
 		want  []string
 	}{
 		"all":               {setup{}, allTools()},
-		"atlassian only":    {setup{connections: oneOfEach()[:1]}, without("create_launchdarkly_token", "create_mailtrap_token", "update_launchdarkly_token")},
+		"atlassian only":    {setup{connections: oneOfEach()[:1]}, without("create_launchdarkly_token", "create_mailtrap_token", "deliver_secret", "update_launchdarkly_token")},
 		"launchdarkly only": {setup{connections: oneOfEach()[1:2]}, without("create_mailtrap_token")},
 		"mailtrap only":     {setup{connections: oneOfEach()[2:]}, without("create_launchdarkly_token", "update_launchdarkly_token")},
 		"read-only":         {setup{readOnly: true}, reads},
 		"policy: read":      {setup{connections: allowing(policy.Read)}, reads},
 		"policy: revoke":    {setup{connections: allowing(policy.Read, policy.Revoke)}, append(slices.Clone(reads), "revoke_token")},
 		"policy: nothing":   {setup{connections: allowing([]policy.Class{}...)}, []string{"list_connections"}},
-		"policy: mint":      {setup{connections: allowing(policy.Mint)}, []string{"create_launchdarkly_token", "create_mailtrap_token", "list_connections"}},
+		"policy: mint":      {setup{connections: allowing(policy.Mint)}, []string{"create_launchdarkly_token", "create_mailtrap_token", "deliver_secret", "list_connections"}},
+		"policy: rotate":    {setup{connections: allowing(policy.Rotate)}, []string{"deliver_secret", "list_connections", "rotate_token"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -222,7 +223,8 @@ func TestPolicyOfOneConnection(t *testing.T) {
 	}
 	for _, d := range h.definitions() {
 		offers := strings.Contains(string(d.InputSchema), launchDarklyName)
-		if isRead := strings.HasPrefix(d.Name, "list_") || strings.HasPrefix(d.Name, "count_") || strings.HasPrefix(d.Name, "get_"); offers != isRead && d.Name != "list_connections" {
+		isRead := strings.HasPrefix(d.Name, "list_") || strings.HasPrefix(d.Name, "count_") || strings.HasPrefix(d.Name, "get_")
+		if offers != isRead && d.Name != "list_connections" && d.Name != "get_operation" { // these two take no connection
 			t.Errorf("%s offers %s: %v", d.Name, launchDarklyName, offers)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,10 +42,14 @@ type operationRow struct {
 	NewTokenID string   `json:"new_token_id,omitempty"`
 }
 
+// Bounds that keep a result below 8,000 tokens of a language model.
 const (
 	defaultOperations = 20
+	maxOperations     = 6500 // for all rows
 	// maxRowTargets is how many targets a row names; get_operation names more.
 	maxRowTargets = 3
+	rowTargets    = 400
+	tokensPerText = 2 // its quotes and comma
 )
 
 func listOperations() Tool {
@@ -61,12 +66,12 @@ func listOperations() Tool {
 
 func handleListOperations(ctx context.Context, c *Call, in listOperationsIn) (listOperationsOut, error) {
 	out := listOperationsOut{Operations: []operationRow{}}
-	in, after, err := c.continuedOperations(in)
+	in, from, err := c.continuedOperations(in)
 	if err != nil {
 		return out, err
 	}
 	in.Limit = cmp.Or(in.Limit, defaultOperations)
-	q, err := c.operationQuery(in, after)
+	q, err := c.operationQuery(in, from)
 	if err != nil || !c.HasLedger() {
 		return out, err
 	}
@@ -75,46 +80,63 @@ func handleListOperations(ctx context.Context, c *Call, in listOperationsIn) (li
 	if err != nil {
 		return out, c.unreadable(err)
 	}
-	for i := range page.Operations {
-		out.Operations = append(out.Operations, c.operationRow(&page.Operations[i], maxRowTargets))
-	}
-	if page.Next == 0 {
-		return out, nil
-	}
-	arguments, err := json.Marshal(in)
-	if err != nil {
+	next := page.Next
+	out.Operations, next, err = c.operationRows(page.Operations, next)
+	if err != nil || next == 0 {
 		return out, err
 	}
-	out.NextCursor, err = c.Cursors.encode(place{
-		Principal: c.Principal.Name, Tool: c.Tool.Name, Arguments: arguments, Now: c.Now(), ID: strconv.FormatInt(page.Next, 10),
-	})
+	if from.Arguments, err = json.Marshal(in); err != nil {
+		return out, err
+	}
+	from.ID = strconv.FormatInt(next, 10)
+	out.NextCursor, err = c.Cursors.encode(from)
 	return out, err
 }
 
+// operationRows makes rows of the operations, as many as one result may hold, and returns
+// the entry after which the listing goes on: next, where all fit.
+func (c *Call) operationRows(operations []ledger.Operation, next int64) ([]operationRow, int64, error) {
+	rows := make([]operationRow, 0, len(operations))
+	left := maxOperations
+	for i := range operations {
+		row := c.operationRow(&operations[i])
+		row.Targets = targetIDs(&operations[i], maxRowTargets, rowTargets)
+		text, err := compact(row)
+		if err != nil {
+			return rows, next, err
+		}
+		if left -= tokensOf(text) + 1; left < 0 && i > 0 {
+			return rows, operations[i-1].Seq, nil
+		}
+		rows = append(rows, row)
+	}
+	return rows, next, nil
+}
+
 // continuedOperations opens the cursor, if there is one, and returns its arguments
-// and the entry after which the listing goes on.
-func (c *Call) continuedOperations(in listOperationsIn) (listOperationsIn, int64, error) {
+// and the place where the listing goes on.
+func (c *Call) continuedOperations(in listOperationsIn) (listOperationsIn, place, error) {
 	if in.Cursor == "" {
-		return in, 0, nil
+		return in, place{Principal: c.Principal.Name, Tool: c.Tool.Name, Now: c.Now()}, nil
 	}
 	p, err := c.Cursors.decode(in.Cursor, c.Principal.Name, c.Tool.Name)
 	if err != nil {
-		return in, 0, err
+		return in, p, err
 	}
 	in.Cursor = ""
 	if err := sameArguments(in, p.Arguments); err != nil {
-		return in, 0, err
+		return in, p, err
 	}
 	var before listOperationsIn
-	if err := json.Unmarshal(p.Arguments, &before); err != nil {
-		return in, 0, err
-	}
-	after, err := strconv.ParseInt(p.ID, 10, 64)
-	return before, after, err
+	err = json.Unmarshal(p.Arguments, &before)
+	return before, p, err
 }
 
-func (c *Call) operationQuery(in listOperationsIn, after int64) (ledger.Query, error) {
-	q := ledger.Query{Tool: in.Tool, Outcome: ledger.Outcome(in.Outcome), TopLevel: true, Limit: in.Limit, After: after}
+func (c *Call) operationQuery(in listOperationsIn, from place) (ledger.Query, error) {
+	q := ledger.Query{Tool: in.Tool, Outcome: ledger.Outcome(in.Outcome), TopLevel: true, Limit: in.Limit}
+	if names := changingTools(); in.Tool != "" && !slices.Contains(names, in.Tool) {
+		return q, &Problem{Code: "invalid_argument", Message: "argument tool: " + quoted(in.Tool) + " is no tool that changes something", Valid: names, Next: "choose one of valid"}
+	}
 	if !c.Principal.IsAdmin {
 		q.Principal = c.Principal.Name
 	}
@@ -125,29 +147,53 @@ func (c *Call) operationQuery(in listOperationsIn, after int64) (ledger.Query, e
 		}
 		q.Connection = connection.Name
 	}
-	if in.Since == "" {
-		return q, nil
+	var err error
+	if in.Since != "" {
+		q.Since, err = parseMoment("since", in.Since, from.Now)
 	}
-	since, err := parseMoment("since", in.Since, c.Now())
-	q.Since = since
+	if from.ID != "" && err == nil {
+		q.After, err = strconv.ParseInt(from.ID, 10, 64)
+	}
 	return q, err
 }
 
-func (c *Call) operationRow(op *ledger.Operation, most int) operationRow {
+// changingTools names the tools whose calls are on record.
+func changingTools() []string {
+	var names []string
+	for _, t := range All() {
+		if t.Class != policy.Read {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// operationRow is the row of an operation, without its targets.
+func (c *Call) operationRow(op *ledger.Operation) operationRow {
 	row := operationRow{
 		ID: op.ID, Tool: op.Tool, Connection: op.Connection, Outcome: string(cmp.Or(op.Outcome, ledger.OpenOutcome)), ErrorCode: op.ErrorCode,
 		Started: op.Started.UTC().Format(time.RFC3339), NewTokenID: op.NewTokenID,
 	}
-	if op.Principal != c.Principal.Name {
+	if !op.IsOf(c.Principal.Name) {
 		row.Principal = op.Principal
 	}
-	for _, t := range op.Targets[:min(most, len(op.Targets))] {
-		row.Targets = append(row.Targets, t.ID)
-	}
-	if more := len(op.Targets) + op.MoreTargets - len(row.Targets); more > 0 {
-		row.Targets = append(row.Targets, fmt.Sprintf("… and %d more", more))
-	}
 	return row
+}
+
+// targetIDs names so many targets, as far as they fit into room tokens of a language
+// model, and counts the rest.
+func targetIDs(op *ledger.Operation, most, room int) []string {
+	var ids []string
+	for _, t := range op.Targets[:min(most, len(op.Targets))] {
+		if room -= tokensOf(t.ID) + tokensPerText; room < 0 {
+			break
+		}
+		ids = append(ids, t.ID)
+	}
+	if more := len(op.Targets) + op.MoreTargets - len(ids); more > 0 {
+		ids = append(ids, fmt.Sprintf("… and %d more", more))
+	}
+	return ids
 }
 
 // unreadable is the problem of a record that cannot be read.

@@ -156,6 +156,7 @@ func (m mint) out(r mintingOut, now time.Time) createTokenOut {
 		return out
 	}
 	out.Token = mintedRowOf(&r.minted.Token)
+	out.warn(alteredWarning(r.minted.Token))
 	if m.differs != nil {
 		out.Warnings = append(out.Warnings, m.differs(now, r.minted.Token)...)
 	}

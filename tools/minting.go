@@ -1,9 +1,11 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/fault"
@@ -23,9 +25,9 @@ type minting struct {
 	to         destination
 	// send makes the one call of the vendor.
 	send func(ctx context.Context) (providers.Minted, error)
-	// delivered follows a delivery that the vendor did not contradict; nil: nothing
-	// does. It returns what is to be on record of it.
-	delivered func(ctx context.Context, out *mintingOut) ledger.Result
+	// replaces is the token that ends once the new secret is delivered and the vendor
+	// does not contradict; nil: none.
+	replaces *providers.Token
 }
 
 // mintingOut is how a minting ended.
@@ -62,14 +64,16 @@ const (
 // client does stops it.
 func (c *Call) mintSecret(ctx context.Context, m minting) (out mintingOut, failure error) {
 	out.operation = m.id
-	err := c.Escrow.Check(ctx)
-	if err != nil {
+	if err := c.Escrow.Check(ctx); err != nil {
+		if ctx.Err() != nil {
+			return out, ctx.Err()
+		}
 		c.Log.Error("escrow not usable", "error", err)
 		err = &Problem{Code: "escrow_unusable", Message: "nothing was minted: " + clean(err.Error()), Next: "ask the operator to mend the state directory"}
 		c.refused(ctx, m.intent, err)
 		return out, err
 	}
-	err = c.protectedFromCancel(ctx, func(ctx context.Context) { failure = c.carryOut(ctx, m, &out) })
+	err := c.protectedFromCancel(ctx, func(ctx context.Context) { failure = c.carryOut(ctx, m, &out) })
 	return out, errors.Join(err, failure)
 }
 
@@ -89,20 +93,15 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	ctx = context.WithoutCancel(ctx)
 	out.minted = &minted
 	out.secret = &secretRow{LastFour: minted.Token.LastFour, Fingerprint: c.fingerprint(minted)}
-	o.step(ctx, stepMinted, m.details(minted, out.secret, trace))
-	escrowed := o.escrow(ctx, m, minted)
-	delivery, delivered := o.deliver(ctx, m.to, minted, out)
-	switch {
-	case delivered:
-		o.conclude(ctx, m, minted, delivery, out)
-	case escrowed:
-		out.status = statusEscrowed
-		out.next = "have the sink mended, then call deliver_secret with operation_id " + o.id + "; another sink can be given there"
-		out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Escrowed, ErrorCode: "sink_failed"}))
-	default:
-		out.status = statusUndelivered
-		out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: "secret_lost", Details: ledger.Details{Note: "neither the escrow nor the sink took the secret"}}))
+	out.warn(o.step(ctx, stepMinted, m.details(minted, out.secret, trace)))
+	escrowed := o.escrow(ctx, m, minted, out)
+	delivery, err := o.deliver(ctx, m.to, minted, escrowed, out)
+	if err != nil {
+		out.warn("the secret could not be delivered to " + m.to.String() + ": " + clean(err.Error()))
+		o.undelivered(ctx, escrowed, "sink_failed", out)
+		return nil
 	}
+	o.conclude(ctx, m, minted, delivery, escrowed, out)
 	return nil
 }
 
@@ -110,15 +109,18 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 // answer the provider has found out what can be found without guessing.
 func (o *operation) notMinted(ctx context.Context, cause error, trace *providers.Trace, out *mintingOut) error {
 	r := ended(cause, trace)
-	lost := providers.LostOf(cause)
-	if lost == nil {
-		out.warn(o.finish(ctx, r))
+	lost := cmp.Or(providers.LostOf(cause), &providers.Lost{Next: "read the token, or list tokens, to see whether it happened before you try again"})
+	if lost.Happened == providers.HappenedNo {
+		r.Outcome, r.ErrorCode = ledger.Failed, string(providers.CodeUnavailable)
+		cause = &Problem{Code: r.ErrorCode, Message: "nothing was changed: " + sentence(cause), Next: lost.Next}
+	}
+	if r.Outcome != ledger.Unknown {
+		if warning := o.finish(ctx, r); warning != "" {
+			return fmt.Errorf("%s: %w", warning, cause)
+		}
 		return fmt.Errorf("operation %s: %w", o.id, cause)
 	}
-	if lost.Happened == providers.HappenedNo {
-		r.Outcome = ledger.Failed
-	}
-	if len(lost.Orphans) == 1 {
+	if len(lost.Orphans) == 1 && lost.Happened == providers.HappenedYes {
 		r.NewTokenID = lost.Orphans[0].ID
 	}
 	if ends, ok := lost.OldEnds.Time(); ok {
@@ -128,11 +130,23 @@ func (o *operation) notMinted(ctx context.Context, cause error, trace *providers
 	out.status, out.next = statusUnknown, lost.Next
 	out.warn(sentence(cause))
 	for i := range lost.Orphans {
-		t := &lost.Orphans[i]
-		out.warnings = append(out.warnings, "token "+t.ID+" may be the one that was made; nobody has its secret")
+		out.warn("token " + lost.Orphans[i].ID + " may be the one that was made; nobody has its secret")
 	}
 	out.warn(o.finish(ctx, r))
 	return nil
+}
+
+// undelivered ends an operation whose secret is in no sink.
+func (o *operation) undelivered(ctx context.Context, escrowed bool, code string, out *mintingOut) {
+	if escrowed {
+		out.status = statusEscrowed
+		out.next = "have the sink mended, then call deliver_secret with operation_id " + o.id + "; another sink can be given there"
+		out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Escrowed, ErrorCode: code}))
+		return
+	}
+	out.status = statusUndelivered
+	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it; rotate or revoke that token"
+	out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: "secret_lost", Details: ledger.Details{Note: note}}))
 }
 
 func (m minting) details(minted providers.Minted, row *secretRow, trace *providers.Trace) ledger.Details {
@@ -140,14 +154,13 @@ func (m minting) details(minted providers.Minted, row *secretRow, trace *provide
 	if ends, ok := minted.OldEnds.Time(); ok {
 		d.OldEnds = ends
 	}
-	if len(m.intent.Targets) == 1 && m.intent.Targets[0].ID != minted.Token.ID {
-		d.OldTokenID = m.intent.Targets[0].ID
-	}
+	d.OldTokenID = replacedBy(m.intent.Targets, minted.Token.ID)
 	return d
 }
 
+// warn adds a warning, if there is one, once.
 func (out *mintingOut) warn(warning string) {
-	if warning != "" {
+	if warning != "" && !slices.Contains(out.warnings, warning) {
 		out.warnings = append(out.warnings, warning)
 	}
 }
@@ -164,50 +177,59 @@ func (c *Call) fingerprint(minted providers.Minted) string {
 }
 
 // escrow puts the secret on disk, encrypted, before anything else happens to it.
-func (o *operation) escrow(ctx context.Context, m minting, minted providers.Minted) bool {
+func (o *operation) escrow(ctx context.Context, m minting, minted providers.Minted, out *mintingOut) bool {
 	err := o.call.Escrow.Put(ctx, o.id, minted.Secret, sink.Meta{
 		TokenID: minted.Token.ID, Connection: m.connection.Name, Destination: m.to.String(), Created: o.call.Now().UTC(),
 	})
+	fault.Point("escrowing")
 	if err != nil {
 		o.call.Log.Error("secret not in escrow", "operation", o.id, "token", minted.Token.ID, "error", err)
+		out.warn("the secret could not be put in escrow: " + clean(err.Error()))
 		return false
 	}
-	o.step(ctx, stepEscrowed, ledger.Details{})
+	out.warn(o.step(ctx, stepEscrowed, ledger.Details{}))
 	return true
 }
 
-// deliver puts the secret into its sink.
-func (o *operation) deliver(ctx context.Context, to destination, minted providers.Minted, out *mintingOut) (sink.Delivery, bool) {
+// deliver puts the secret into its sink. The end of the server is waited for no longer
+// than for a vendor, unless the sink is the only place that the secret can go to.
+func (o *operation) deliver(ctx context.Context, to destination, minted providers.Minted, escrowed bool, out *mintingOut) (sink.Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, sinkTime)
 	defer cancel()
+	if escrowed {
+		defer o.call.Work.AfterStop(cmp.Or(o.call.VendorTime, changeTime), cancel)()
+	}
 	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret, to.options)
 	fault.Point("delivering")
 	if err != nil {
 		o.call.Log.Error("secret not delivered", "operation", o.id, "token", minted.Token.ID, "to", to.String(), "error", err)
-		out.warnings = append(out.warnings, "the secret could not be delivered to "+to.String()+": "+clean(err.Error()))
-		return delivery, false
+		return delivery, err
 	}
-	o.step(ctx, stepDelivered, ledger.Details{Version: delivery.Version})
+	out.warn(o.step(ctx, stepDelivered, ledger.Details{Version: delivery.Version}))
 	out.secret.deliveredTo(o.call, delivery)
-	return delivery, true
+	return delivery, nil
 }
 
 // conclude verifies a delivery, puts the outcome on record and clears the escrow.
-func (o *operation) conclude(ctx context.Context, m minting, minted providers.Minted, delivery sink.Delivery, out *mintingOut) {
+func (o *operation) conclude(ctx context.Context, m minting, minted providers.Minted, delivery sink.Delivery, escrowed bool, out *mintingOut) {
 	seen := o.call.verify(ctx, m.connection, minted, m.to.sink, delivery)
+	fault.Point("verifying")
 	out.secret.Verified = seen.word()
-	out.warnings = append(out.warnings, seen.warnings...)
-	o.step(ctx, stepVerified, ledger.Details{Verified: out.secret.Verified})
+	for _, warning := range seen.warnings {
+		out.warn(warning)
+	}
+	out.warn(o.step(ctx, stepVerified, ledger.Details{Verified: out.secret.Verified}))
 	if seen.sink == verifiedFalse {
-		out.secret.DeliveredTo = ""
-		out.status = statusEscrowed
-		out.next = "have the sink looked at, then call deliver_secret with operation_id " + o.id
-		out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Escrowed, ErrorCode: "sink_does_not_hold"}))
+		out.secret.DeliveredTo, out.secret.Version, out.secret.File = "", 0, ""
+		o.undelivered(ctx, escrowed, "sink_does_not_hold", out)
 		return
 	}
+	if seen.sink == verifiedSkipped && escrowed {
+		out.warn(fmt.Sprintf("an encrypted copy of the secret stays in escrow for %v", o.call.EscrowRetention))
+	}
 	r := ledger.Result{Outcome: ledger.Done}
-	if m.delivered != nil && seen.vendor != verifiedFalse {
-		r = m.delivered(ctx, out)
+	if m.replaces != nil {
+		r = o.call.endOld(ctx, m, seen, out)
 	}
 	warning := o.finish(ctx, r)
 	out.warn(warning)
@@ -221,6 +243,7 @@ func (c *Call) clearEscrow(ctx context.Context, operation string) {
 	if err := c.Escrow.Delete(ctx, operation); err != nil {
 		c.Log.Error("escrow copy not removed", "operation", operation, "error", err)
 	}
+	fault.Point("cleared")
 }
 
 // verification is what vendor and sink said of a new secret.
@@ -239,29 +262,22 @@ func (v verification) word() string {
 	return verifiedSkipped
 }
 
-// verify asks the vendor with the new secret and reads the sink back.
+// verify reads the sink back and asks the vendor with the new secret.
 func (c *Call) verify(ctx context.Context, connection *Connection, minted providers.Minted, s sink.Sink, delivery sink.Delivery) verification {
-	ctx, cancel := context.WithTimeout(ctx, verifyTime)
-	defer cancel()
 	v := verification{vendor: verifiedSkipped, sink: verifiedSkipped}
-	if verifier, ok := connection.Provider.(providers.Verifier); ok {
-		accepted, err := verifier.VerifySecret(ctx, minted.Token, minted.Secret)
-		switch {
-		case err != nil:
-			c.Log.Warn("secret not verified", "connection", connection.Name, "token", minted.Token.ID, "error", err)
-			v.warnings = append(v.warnings, "whether the vendor accepts the new secret could not be found out")
-		case accepted:
-			v.vendor = verifiedTrue
-		default:
-			v.vendor = verifiedFalse
-			v.warnings = append(v.warnings, "the vendor does not accept the new secret (yet): look into it before anything depends on it")
-		}
-	}
+	c.readBack(ctx, &v, minted, s, delivery)
+	c.askVendor(ctx, &v, connection, minted)
+	return v
+}
+
+func (c *Call) readBack(ctx context.Context, v *verification, minted providers.Minted, s sink.Sink, delivery sink.Delivery) {
 	holder, ok := s.(sink.Holder)
 	if !ok {
-		v.warnings = append(v.warnings, fmt.Sprintf("sink %s cannot be read back; an encrypted copy stays in escrow for %v", delivery.Sink, c.EscrowRetention))
-		return v
+		v.warnings = append(v.warnings, "sink "+delivery.Sink+" cannot be read back")
+		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTime)
+	defer cancel()
 	holds, err := holder.Holds(ctx, delivery, minted.Secret.Digest())
 	switch {
 	case err != nil:
@@ -270,8 +286,29 @@ func (c *Call) verify(ctx context.Context, connection *Connection, minted provid
 	case holds:
 		v.sink = verifiedTrue
 	default:
+		c.Log.Error("the sink does not hold what was delivered", "sink", delivery.Sink, "token", minted.Token.ID)
 		v.sink = verifiedFalse
 		v.warnings = append(v.warnings, "the sink does not hold what was delivered")
 	}
-	return v
+}
+
+func (c *Call) askVendor(ctx context.Context, v *verification, connection *Connection, minted providers.Minted) {
+	verifier, ok := connection.Provider.(providers.Verifier)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTime)
+	defer cancel()
+	accepted, err := verifier.VerifySecret(ctx, minted.Token, minted.Secret)
+	switch {
+	case err != nil:
+		c.Log.Warn("secret not verified", "connection", connection.Name, "token", minted.Token.ID, "error", err)
+		v.warnings = append(v.warnings, "whether the vendor accepts the new secret could not be found out")
+	case accepted:
+		v.vendor = verifiedTrue
+	default:
+		c.Log.Error("the vendor does not accept the new secret", "connection", connection.Name, "token", minted.Token.ID)
+		v.vendor = verifiedFalse
+		v.warnings = append(v.warnings, "the vendor does not accept the new secret (yet): look into it before anything depends on it")
+	}
 }

@@ -1,9 +1,11 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mark3labs/mcp-go/server"
@@ -76,18 +78,21 @@ func targetsOnRecord(tokens []providers.Token) []ledger.Target {
 // begin puts the intent on record and takes its tokens. On an error nothing may be
 // sent. ctx is one that the client cannot cancel.
 func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...ledger.Limit) (*operation, error) {
+	fault.Point("judged")
 	lease, err := c.Ledger.Begin(ctx, id, i, limits...)
 	if err != nil {
-		return nil, c.notBegun(ctx, err)
+		return nil, c.notBegun(ctx, i, err)
 	}
 	o := &operation{call: c, lease: lease, id: lease.ID()}
+	c.open = append(c.open, o)
 	o.log("operation begun", "targets", len(i.Targets)+i.MoreTargets)
 	fault.Point("intent")
 	return o, nil
 }
 
-// notBegun says why a change was not put on record, and so not sent.
-func (c *Call) notBegun(ctx context.Context, err error) error {
+// notBegun says why a change was not begun, and so not sent. A refusal is on record; what
+// only waits for a person is none.
+func (c *Call) notBegun(ctx context.Context, i ledger.Intent, err error) error {
 	var taken *ledger.ChangeInProgressError
 	var limit *ledger.LimitError
 	switch {
@@ -95,15 +100,19 @@ func (c *Call) notBegun(ctx context.Context, err error) error {
 		if taken.Abandoned {
 			c.Settle(ctx)
 		}
-		return &Problem{
+		err = &Problem{
 			Code: "change_in_progress", Message: "nothing was sent: " + taken.Error(),
 			Next: "see how it stands with get_operation " + taken.Operation + ", then call again without confirm",
 		}
+	case errors.As(err, &limit) && limit.Limit.Single:
+		return c.escalated(ctx, i.Preview)
 	case errors.As(err, &limit):
-		return &Problem{Code: codeLimit, Message: "nothing was sent: " + limit.Error(), Next: "wait, or ask the operator"}
+		err = beyondLimit("nothing was sent: ", i.Connection, limit.Wanted, limit.Limit.Most, limit.Found)
 	default:
 		return c.noLedger(err)
 	}
+	c.refused(ctx, i, err)
+	return err
 }
 
 // noLedger refuses a change that cannot be put on record.
@@ -128,21 +137,34 @@ func (o *operation) log(message string, more ...any) {
 }
 
 // step records that a step was reached. The change goes on where that fails: what
-// was sent must be delivered, and the failure is in the log.
-func (o *operation) step(ctx context.Context, step string, d ledger.Details) {
+// was sent must be delivered. It returns a warning for the caller then.
+func (o *operation) step(ctx context.Context, step string, d ledger.Details) (warning string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
-	if err := o.lease.Step(ctx, step, d); err != nil {
-		o.call.Log.Error("step not on record", "operation", o.id, "step", step, "error", err)
-	}
+	err := o.lease.Step(ctx, step, d)
 	fault.Point(step)
+	if err == nil {
+		return ""
+	}
+	o.call.Log.Error("step not on record", "operation", o.id, "step", step, "error", err)
+	if errors.Is(err, ledger.ErrLeaseLost) { // it is, as a late one
+		return ""
+	}
+	return "not every step of operation " + o.id + " could be put on record: the operator's log tells why"
 }
 
 // finish records the outcome. It returns a warning for the caller where that fails.
 func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
+	o.call.open = slices.DeleteFunc(o.call.open, func(other *operation) bool { return other == o })
 	err := o.lease.Finish(ctx, r)
+	if errors.Is(err, ledger.ErrLeaseLost) {
+		// Another process took this one for dead, and ended the operation with less than
+		// what is known here.
+		r.Note = cmp.Or(r.Note, "ended by the process that began it, which another one had taken for dead")
+		err = o.call.Ledger.Resolve(ctx, o.id, "", r)
+	}
 	fault.Point("finished")
 	if err != nil {
 		o.call.Log.Error("outcome not on record", "operation", o.id, "outcome", r.Outcome, "error", err)
@@ -153,6 +175,22 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	return ""
 }
 
+// abandon gives up the operations that a call left open, as a panic does: else nobody could end them,
+// or change their tokens, while this process lives.
+func (c *Call) abandon(ctx context.Context) {
+	if len(c.open) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
+	defer cancel()
+	for _, o := range c.open {
+		if err := o.lease.Release(ctx); err != nil {
+			c.Log.Error("operation not given up", "operation", o.id, "error", err)
+		}
+	}
+	c.Settle(ctx)
+}
+
 // ended is the outcome of a change that the vendor answered with err, or whose answer
 // did not come.
 func ended(err error, trace *providers.Trace) ledger.Result {
@@ -161,8 +199,12 @@ func ended(err error, trace *providers.Trace) ledger.Result {
 	}
 	r := ledger.Result{Outcome: ledger.Failed, ErrorCode: string(problemCode(err)), Details: ledger.Details{VendorRequestID: trace.RequestID}}
 	switch providers.CodeOf(err) {
-	case providers.CodeOutcomeUnknown, providers.CodeBadAnswer, providers.CodeVendorProtocol, "":
+	case providers.CodeOutcomeUnknown:
 		r.Outcome = ledger.Unknown
+	case providers.CodeBadAnswer, providers.CodeVendorProtocol, "":
+		if trace.SentChange() { // else what was read before failed
+			r.Outcome = ledger.Unknown
+		}
 	}
 	return r
 }
@@ -212,14 +254,18 @@ func (c *Call) withinLimit(ctx context.Context, connection *Connection, targets 
 	if err != nil {
 		return c.noLedger(err)
 	}
-	left := max(0, limit.Most-found)
-	if targets <= left {
+	if found+targets <= limit.Most {
 		return nil
 	}
+	return beyondLimit("nothing was changed: ", connection.Name, targets, limit.Most, found)
+}
+
+// beyondLimit refuses targets that are more than a principal may still end.
+func beyondLimit(what, connection string, targets, most, found int) error {
 	return &Problem{
 		Code: codeLimit,
-		Message: fmt.Sprintf("nothing was changed: %s would end, and %s allows %d within an hour, of which %d are left",
-			plural(targets, "token", "tokens"), "connections."+connection.Name+".limits.revocations_per_hour", limit.Most, left),
+		Message: fmt.Sprintf("%s%s would end, and connections.%s.limits.revocations_per_hour allows %d within an hour, of which %d are left",
+			what, plural(targets, "token", "tokens"), connection, most, max(0, most-found)),
 		Next: "select fewer, wait, or ask the operator",
 	}
 }

@@ -171,8 +171,9 @@ func problemCode(err error) providers.Code {
 func (c *Call) revoke(ctx context.Context, connection *Connection, i ledger.Intent, p revokePlan) (revokeTokenOut, error) {
 	out := revokeTokenOut{TokenID: p.Token.ID}
 	if p.gone {
-		out.Status = string(providers.AlreadyGone)
-		out.warn(c.recordGone(ctx, i))
+		id, warning := c.recordGone(ctx, i)
+		out.Status, out.OperationID = string(providers.AlreadyGone), id
+		out.warn(warning)
 		return out, nil
 	}
 	var ending ending
@@ -193,7 +194,7 @@ type ending struct {
 
 // endToken ends one token, on record.
 func (c *Call) endToken(ctx context.Context, connection *Connection, i ledger.Intent, t providers.Token) (ending, error) {
-	o, err := c.begin(ctx, "", i, c.revocationLimit(connection))
+	o, err := c.begin(ctx, "", i, append(c.beforeEscalation(), c.revocationLimit(connection))...)
 	if err != nil {
 		return ending{}, err
 	}
@@ -233,16 +234,17 @@ func isGone(ctx context.Context, connection *Connection, t providers.Token) bool
 
 // recordGone puts a revocation on record that had nothing left to do. It returns a
 // warning where that fails.
-func (c *Call) recordGone(ctx context.Context, i ledger.Intent) (warning string) {
+func (c *Call) recordGone(ctx context.Context, i ledger.Intent) (operation, warning string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
 	op, head, err := c.Ledger.Record(ctx, "", i, ledger.Result{Outcome: ledger.AlreadyGone})
+	fault.Point("gone")
 	if err != nil {
 		c.Log.Error("outcome not on record", "outcome", ledger.AlreadyGone, "error", err)
-		return "that the token was gone already could not be put on record"
+		return "", "that the token was gone already could not be put on record"
 	}
 	c.Log.Info("operation ended", "operation", op.ID, "tool", i.Tool, "connection", i.Connection, "principal", i.Principal, "outcome", op.Outcome, "head", head.Hash)
-	return ""
+	return op.ID, ""
 }
 
 // inUse warns of targets that were used lately.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -154,15 +155,17 @@ func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator
 			return rotation{}, err
 		}
 	}
+	planned := rotation{Token: token}
 	if shown != nil {
-		return rotation{Token: token, Plan: shown.Plan}, nil
+		planned.Plan = shown.Plan
+	} else {
+		planned.Plan, err = rotator.PlanRotation(ctx, token, ask)
+		connection.Note(err, c.Now())
 	}
-	plan, err := rotator.PlanRotation(ctx, token, ask)
-	connection.Note(err, c.Now())
-	if err == nil && plan.Method == providers.MethodTwin {
-		err = refusedByPolicy(twinLife(connection.Policy, token, plan, c.Now()))
+	if err == nil && planned.Plan.Method == providers.MethodTwin {
+		err = refusedByPolicy(twinLife(connection.Policy, token, planned.Plan, c.Now()))
 	}
-	return rotation{Token: token, Plan: plan}, err
+	return planned, err
 }
 
 // twinLife judges the life of a twin where it would be longer than that of the token
@@ -189,12 +192,10 @@ func (c *Call) rotate(ctx context.Context, connection *Connection, rotator provi
 		send: func(ctx context.Context) (providers.Minted, error) { return rotator.Rotate(ctx, r.Token, r.Plan) },
 	}
 	if i.Compromised {
-		m.limits = []ledger.Limit{c.revocationLimit(connection)}
+		m.limits = append(c.beforeEscalation(), c.revocationLimit(connection))
 	}
 	if r.Plan.DeletesOld {
-		m.delivered = func(ctx context.Context, out *mintingOut) ledger.Result {
-			return c.endOld(ctx, connection, r.Token, out)
-		}
+		m.replaces = &r.Token
 	}
 	result, err := c.mintSecret(ctx, m)
 	if err != nil {
@@ -211,6 +212,7 @@ func (r rotation) out(m mintingOut) rotateTokenOut {
 		return out
 	}
 	out.Token, out.OldEnds = mintedRowOf(&m.minted.Token), m.minted.OldEnds.String()
+	out.warn(alteredWarning(m.minted.Token))
 	if m.minted.Token.ID != r.Token.ID {
 		out.OldTokenID = r.Token.ID
 	}
@@ -234,7 +236,7 @@ func (r rotation) delivered(m mintingOut, out *rotateTokenOut) {
 	case !m.oldEnded.IsZero():
 		out.OldEnds = m.oldEnded.UTC().Format(time.RFC3339)
 	case r.Plan.DeletesOld:
-		out.Next = "the compromised token still works: end it now with revoke_token, token_id " + r.Token.ID
+		out.Next = endByHand(r.Token.ID, out.Secret.Verified)
 	case m.minted.OldEnds.IsNever():
 		out.OldEnds = "when token " + r.Token.ID + " is revoked"
 		out.Next = "switch over to the new secret, then end the old one with revoke_token"
@@ -254,18 +256,44 @@ func (r rotation) afterLoss(out rotateTokenOut) string {
 	return next
 }
 
-// endOld revokes the token whose twin was delivered.
-func (c *Call) endOld(ctx context.Context, connection *Connection, old providers.Token, out *mintingOut) ledger.Result {
+// endByHand says how to end a compromised token whose twin was delivered.
+func endByHand(token, verified string) string {
+	next := "the compromised token still works: end it now with revoke_token, token_id " + token
+	if verified == verifiedFalse {
+		next += ", once it is clear why the vendor does not accept the new secret"
+	}
+	return next
+}
+
+// endOld revokes the token whose twin was delivered, unless the vendor contradicted.
+func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mintingOut) ledger.Result {
+	old := m.replaces
+	alive := ledger.Result{Outcome: ledger.Done, ErrorCode: codeOldAlive, Details: ledger.Details{Note: endByHand(old.ID, seen.word())}}
+	if seen.vendor == verifiedFalse {
+		return alive
+	}
 	ctx, cancel := context.WithTimeout(ctx, changeTime)
 	defer cancel()
-	_, err := connection.Provider.(providers.Revoker).Revoke(ctx, old)
-	connection.Note(err, c.Now())
-	if err == nil {
+	ctx, trace := providers.WithTrace(ctx)
+	_, err := m.connection.Provider.(providers.Revoker).Revoke(ctx, *old)
+	fault.Point("old_ended")
+	m.connection.Note(err, c.Now())
+	isUnknown := ended(err, trace).Outcome == ledger.Unknown
+	switch {
+	case err == nil, isUnknown && isGone(ctx, m.connection, *old):
 		out.oldEnded = c.Now()
-		c.Log.Info("old token revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID)
+		c.Log.Info("old token revoked", "operation", out.operation, "connection", m.connection.Name, "token", old.ID)
 		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{OldEnds: out.oldEnded}}
+	case isUnknown:
+		unknown := "it is not known whether the compromised token " + old.ID + " was ended"
+		alive.Note = unknown + ": where it is still there, end it with revoke_token"
+		out.warn(unknown + ": " + sentence(err))
+	default:
+		out.warn("the compromised token " + old.ID + " could not be ended and still works: " + sentence(err))
 	}
-	c.Log.Error("old token not revoked", "operation", out.operation, "connection", connection.Name, "token", old.ID, "error", err)
-	out.warn("the compromised token " + old.ID + " could not be ended: " + err.Error())
-	return ledger.Result{Outcome: ledger.Done, ErrorCode: "old_token_not_ended", Details: ledger.Details{Note: "the compromised token " + old.ID + " could not be ended"}}
+	c.Log.Error("old token not revoked", "operation", out.operation, "connection", m.connection.Name, "token", old.ID, "error", err)
+	return alive
 }
+
+// codeOldAlive is on record where a compromised token still works beside its twin.
+const codeOldAlive = "old_token_not_ended"

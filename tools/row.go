@@ -45,10 +45,23 @@ func mintedRowOf(t *providers.Token) *mintedRow {
 	return &mintedRow{ID: t.ID, Name: t.Name, Access: string(t.Access), Expires: t.Expires.String()}
 }
 
+// alteredTexts is the warning that goes with outside text that is not shown as it is.
+const alteredTexts = "names or other texts were cleaned of what is hidden or unsafe, or cut; go by the ids"
+
+// alteredWarning warns where a text of one of the tokens was cleaned, else it is "".
+func alteredWarning(tokens ...providers.Token) string {
+	for i := range tokens {
+		if tokens[i].NameAltered || tokens[i].TextAltered {
+			return alteredTexts
+		}
+	}
+	return ""
+}
+
 // conciseRow is a row small enough to read by the dozen.
 func conciseRow(t *providers.Token, own bool) tokenRow {
 	return tokenRow{
-		ID: t.ID, Name: t.Name, NameAltered: t.NameAltered,
+		ID: t.ID, Name: t.Name, NameAltered: t.NameAltered || t.TextAltered,
 		Owner:   cmp.Or(t.Owner.Email, t.Owner.Name, t.Owner.ID),
 		Kind:    known(t.Kind, providers.KindUnknown),
 		Status:  known(t.Status, providers.StatusUnknown),

@@ -23,6 +23,7 @@ func classes() map[string]policy.Class {
 		"list_connections": policy.Read, "list_tokens": policy.Read, "count_tokens": policy.Read, "get_token": policy.Read,
 		"create_launchdarkly_token": policy.Mint, "create_mailtrap_token": policy.Mint, "update_launchdarkly_token": policy.Update,
 		"rotate_token": policy.Rotate, "revoke_token": policy.Revoke, "bulk_revoke_tokens": policy.Bulk,
+		"deliver_secret": policy.Mint, "list_operations": policy.Read, "get_operation": policy.Read,
 	}
 }
 
@@ -44,7 +45,7 @@ func TestAnnotations(t *testing.T) {
 		}
 		is := hints()[class]
 		want := &mcp.ToolAnnotation{
-			ReadOnlyHint: new(is[0]), DestructiveHint: new(is[1]), IdempotentHint: new(is[2]), OpenWorldHint: new(d.Name != "list_connections"),
+			ReadOnlyHint: new(is[0]), DestructiveHint: new(is[1]), IdempotentHint: new(is[2]), OpenWorldHint: new(!slices.Contains([]string{"list_connections", "list_operations", "get_operation"}, d.Name)),
 		}
 		if diff := cmp.Diff(want, d.Annotations); diff != "" {
 			t.Errorf("%s: annotations (-want +got):\n%s", d.Name, diff)
@@ -160,7 +161,8 @@ func TestConnectionsAreAnEnum(t *testing.T) {
 	connections[1].policy.Allow = []policy.Class{policy.Read, policy.Update}
 	want := map[string][]string{
 		"list_tokens": {atlassianName, launchDarklyName, mailtrapName, `quote"d`}, "count_tokens": {atlassianName, launchDarklyName, mailtrapName, `quote"d`},
-		"get_token": {atlassianName, launchDarklyName, mailtrapName, `quote"d`}, "create_mailtrap_token": {mailtrapName, `quote"d`},
+		"get_token": {atlassianName, launchDarklyName, mailtrapName, `quote"d`}, "list_operations": {atlassianName, launchDarklyName, mailtrapName, `quote"d`},
+		"create_mailtrap_token":     {mailtrapName, `quote"d`},
 		"update_launchdarkly_token": {launchDarklyName}, "rotate_token": {atlassianName, mailtrapName, `quote"d`},
 		"revoke_token": {atlassianName, mailtrapName, `quote"d`}, "bulk_revoke_tokens": {atlassianName, mailtrapName, `quote"d`},
 	}

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
@@ -27,7 +27,8 @@ type Shown struct {
 	Effects  []string `json:"effects,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
 	Count    int      `json:"count"`
-	// Owners are at most five, those of most targets first; the last one counts the rest.
+	// Owners are at most five, each in quotes, those of most targets first; the last one counts
+	// the rest.
 	Owners  []string `json:"owners,omitempty"`
 	LastUse string   `json:"last_use,omitempty"` // a day, never, or unknown
 	// Columns and Rows are the table of targets. What all rows share stands in
@@ -39,8 +40,11 @@ type Shown struct {
 
 // stored is what the ledger keeps of a preview until its result is recorded.
 type stored[Plan any] struct {
-	Plan  Plan  `json:"plan"`
-	Shown Shown `json:"shown"`
+	// Account is the vendor's account that the connection led to. Another server on the
+	// same record can give the name to another one.
+	Account string `json:"account"`
+	Plan    Plan   `json:"plan"`
+	Shown   Shown  `json:"shown"`
 }
 
 // ShownOf returns what a person is to see of a preview. One whose result is recorded
@@ -72,14 +76,21 @@ func (f flow[Plan, Out]) shown(c *Call, p proposal, t *targets) Shown {
 	return s
 }
 
-const maxOwners = 5
+const (
+	maxOwners = 5
+	nobody    = "unknown" // the owner of a token whose owner is not told
+)
 
 // ownersOf names the owners of the targets, those of most targets first.
 func ownersOf(tokens []providers.Token) []string {
 	counts := map[string]int{}
 	for i := range tokens {
 		o := tokens[i].Owner
-		counts[cmp.Or(o.Email, o.Name, o.ID, "unknown")]++
+		owner := nobody
+		if name := cmp.Or(o.Email, o.Name, o.ID); name != "" {
+			owner = inQuotes(name)
+		}
+		counts[owner]++
 	}
 	groups, rest := largestGroups(counts, maxOwners)
 	owners := make([]string, len(groups))
@@ -114,23 +125,59 @@ func latestUse(tokens []providers.Token) string {
 	return ""
 }
 
-// question is what a person is asked, in one line.
+// question is what a person is asked, in one line. Whatever came from outside stands in
+// quotes, which nothing in it can end, and the phrase comes last.
 func (s Shown) question() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "tokenreeve, connection %s, %s: %s.", s.Connection, s.Tool, strings.TrimSuffix(strings.Join(s.Effects, " "), "."))
+	fmt.Fprintf(&b, "tokenreeve is to call %s on connection %s: %s.", s.Tool, s.Connection, quotedList(s.Effects))
 	if s.Count > 0 {
-		fmt.Fprintf(&b, " %s", plural(s.Count, "token", "tokens"))
-		if len(s.Owners) > 0 && !slices.Equal(s.Owners, []string{"unknown"}) {
-			fmt.Fprintf(&b, " of %s", joinWords(s.Owners))
-		}
-		fmt.Fprintf(&b, "; most recent use: %s.", s.LastUse)
+		fmt.Fprintf(&b, " %s, most recent use: %s, owners: %s.", plural(s.Count, "token", "tokens"), s.LastUse, joinWords(s.Owners))
 	}
 	if s.Count == 1 && len(s.Rows) == 1 {
-		fmt.Fprintf(&b, " Token %s.", strings.Join(s.Rows[0][:min(2, len(s.Rows[0]))], ", "))
+		fmt.Fprintf(&b, " Token: %s.", quotedList(s.Rows[0][:min(2, len(s.Rows[0]))]))
+	}
+	if len(s.Warnings) > 0 {
+		fmt.Fprintf(&b, " Mind: %s.", quotedList(s.Warnings))
 	}
 	if s.Reason != "" {
-		fmt.Fprintf(&b, " Reason given: %s.", strings.TrimSuffix(s.Reason, "."))
+		fmt.Fprintf(&b, " Reason given: %s.", inQuotes(s.Reason))
 	}
 	fmt.Fprintf(&b, " Type %s to agree.", s.Phrase)
 	return b.String()
+}
+
+func quotedList(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, text := range texts {
+		quoted[i] = inQuotes(text)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// inQuotes puts a clean text that a person reads between quotation marks that are its only
+// ones: any other, also one that sanitize.Quote escapes, or two small ones side by side,
+// would look like its end.
+func inQuotes(text string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	var last rune
+	for _, r := range text {
+		if looksLikeQuote(r) {
+			r = '\''
+		}
+		if r != '\'' || last != r {
+			b.WriteRune(r)
+		}
+		last = r
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// looksLikeQuote knows quotation marks, and accents, primes and ornaments that look
+// like them.
+func looksLikeQuote(r rune) bool {
+	const alike = "`\u00b4\u02b9\u02ba\u02bb\u02bc\u02bd\u02c8\u02ca\u02cb\u02dd\u02ee\u02f4\u02f5\u02f6\u055a\u05f3\u05f4" +
+		"\u2032\u2033\u2034\u2035\u2036\u2037\u2057\u275b\u275c\u275d\u275e\u275f\u2760\u3003\uff40\U0001f676\U0001f677\U0001f678"
+	return unicode.Is(unicode.Quotation_Mark, r) || strings.ContainsRune(alike, r)
 }

@@ -119,7 +119,7 @@ func differingFields(a, b *providers.Token) []string {
 	}
 	note(a.Owner.ID != b.Owner.ID || a.Owner.Email != b.Owner.Email, "owner")
 	note(a.Name != b.Name || a.NameKey != b.NameKey, "name")
-	note(a.Access != b.Access || a.AccessKey != b.AccessKey, "access")
+	note(a.Access != b.Access || !a.SameAccess(b), "access")
 	note(a.Status != b.Status, "status")
 	note(!a.Expires.Equal(b.Expires), "expiry")
 	return fields

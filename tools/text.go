@@ -136,7 +136,7 @@ func joinSteps(steps []string) string {
 // quoted writes outside text so that its end is plain to see.
 func quoted(s string) string {
 	name, _ := sanitize.Name(s)
-	return strconv.Quote(name)
+	return sanitize.Quote(name)
 }
 
 // plural writes a number with the noun that fits it.

@@ -160,6 +160,8 @@ type Call struct {
 	Principal auth.Principal
 	request   mcp.CallToolRequest
 	server    *server.MCPServer
+	yes       approval
+	open      []*operation // begun and not ended
 }
 
 // Offered returns the tools that at least one connection can serve and policy
@@ -229,6 +231,7 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 		ctx, cancel := context.WithTimeout(ctx, callTime)
 		defer cancel()
 		call := &Call{Env: env, Tool: t, Principal: principal, request: request, server: s}
+		defer call.abandon(ctx)
 		started := env.Now()
 		out, err := t.handle(ctx, call, rawArguments(request))
 		env.Log.Info("call", "tool", t.Name, "principal", principal.Name, "took", env.Now().Sub(started).Round(time.Millisecond), "failed", err != nil)

@@ -181,6 +181,7 @@ func (c *Call) update(ctx context.Context, connection *Connection, vendor *launc
 			return
 		}
 		out.Status, out.Token, out.Effects = statusUpdated, mintedRowOf(&token), u.Differences
+		out.warn(alteredWarning(token))
 	})
 	return out, errors.Join(err, failure)
 }

@@ -6,11 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
-	"time"
 
-	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -52,8 +51,8 @@ func Run(ctx context.Context, version string, args []string, streams Streams) in
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(streams.In)
-	root.SetOut(streams.Out)
-	root.SetErr(streams.Err)
+	root.SetOut(plain(streams.Out)) // help may quote what was typed
+	root.SetErr(plain(streams.Err))
 	err := root.ExecuteContext(ctx)
 	if a.log != nil {
 		a.log.close()
@@ -95,6 +94,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.demoCommand(),
 		a.sandboxCommand(),
 		a.ledgerCommand(),
+		a.authCommand(),
 		a.approvalCommand(),
 		a.versionCommand(),
 	)
@@ -126,16 +126,10 @@ func (a *app) logger(c config.Log) *slog.Logger {
 	if a.log == nil {
 		a.log = newLogWriter(a.streams.Err)
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo
-	}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: level}))
-	}
-	return slog.New(tint.NewTextHandler(a.log, &tint.Options{
-		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err),
-	}))
+	logger := slog.New(logHandler(a.log, c, isTerminal(a.streams.Err)))
+	log.SetFlags(0)
+	log.SetOutput(libraryLog{logger})
+	return logger
 }
 
 // isTerminal reports whether the stream is a terminal. Not every character device

@@ -63,7 +63,7 @@ func (a *app) serve(cmd *cobra.Command) error {
 		return err
 	}
 	defer s.close()
-	s.env.OnFirstClient = s.env.LookBack
+	s.env.OnFirstClient = s.env.Attend
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err
@@ -97,7 +97,8 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
 	}
 	return server.HTTP(ctx, mcp, s.env.Work, listener, server.HTTPOptions{
-		Authenticate: bearer.Middleware, Transport: c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
+		Authenticate: auth.Middleware(bearer, auth.Options{BehindProxy: c.BehindTLSProxy, Log: s.log}),
+		Transport:    c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
 		MaxSessions: c.MaxSessions, MaxCalls: c.MaxCalls, Patience: s.config.Timeout,
 	}, s.log)
 }

@@ -1,8 +1,6 @@
 package ledger
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -29,15 +27,8 @@ func checkID(id string) error {
 	return nil
 }
 
-// identity returns an id as the ledger keeps it. One that cleaning would alter becomes a digest:
-// different ids must stay different, which cleaned text does not.
-func identity(s string) string {
-	if sanitize.Message(s) == s {
-		return s
-	}
-	sum := sha256.Sum256([]byte(s))
-	return "sha256:" + hex.EncodeToString(sum[:8])
-}
+// identity returns an id as the ledger keeps it.
+func identity(s string) string { return sanitize.ID(s) }
 
 func name(s string) string {
 	clean, _ := sanitize.Name(s)

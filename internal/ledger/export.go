@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Format is the form of an export.
@@ -99,8 +100,9 @@ func (o *Operation) cells() []string {
 		version, o.Fingerprint, o.Verified, o.Preview, o.ApprovedBy, o.VendorRequestID, o.Step, o.Reason, o.Note,
 	}
 	for i, cell := range cells {
-		// Spreadsheets take what begins so for a formula, and token names come from anyone.
-		if cell != "" && strings.ContainsRune("=+-@", rune(cell[0])) {
+		// Spreadsheets take what begins so for a formula, some in full width too, and token names
+		// come from anyone.
+		if first, _ := utf8.DecodeRuneInString(cell); strings.ContainsRune("=+-@＝＋－＠", first) {
 			cells[i] = "'" + cell
 		}
 	}

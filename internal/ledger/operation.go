@@ -124,6 +124,9 @@ type Operation struct {
 	Lease time.Time `json:"-"`
 }
 
+// IsOf reports whether the operation is the principal's, whose name it may keep as a digest.
+func (o *Operation) IsOf(principal string) bool { return o.Principal == identity(principal) }
+
 // IsOpen reports whether the operation has no outcome yet.
 func (o *Operation) IsOpen() bool { return o.Outcome == "" }
 

@@ -1,6 +1,9 @@
 package policy
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // Approval is when a human must agree to a change, besides the caller's confirm code.
 type Approval string
@@ -14,6 +17,20 @@ const (
 
 // Approvals returns all approvals.
 func Approvals() []Approval { return []Approval{ApprovalOff, ApprovalWhenPossible, ApprovalRequired} }
+
+// Meets reports whether what meets a meets the demand too. What is none of the approvals meets
+// nothing, and as a demand is met by ApprovalRequired only.
+func (a Approval) Meets(demand Approval) bool {
+	return slices.Index(Approvals(), a) >= demand.strictness()
+}
+
+// strictness orders demands.
+func (a Approval) strictness() int {
+	if i := slices.Index(Approvals(), a); i >= 0 {
+		return i
+	}
+	return len(Approvals()) - 1
+}
 
 // Risk is how much a change can end.
 type Risk string
@@ -35,14 +52,19 @@ type HumanApproval struct {
 	TrustClient bool
 }
 
-// For returns when a human must agree to a change of that risk. Nothing but
-// ApprovalRequired holds for an organization.
+// For returns when a human must agree to a change of that risk. Several tokens demand at least what
+// one does: else whoever may not end one alone would name it in a list. Nothing but ApprovalRequired
+// holds for an organization.
 func (h HumanApproval) For(r Risk) Approval {
+	single, bulk := cmp.Or(h.Single, ApprovalOff), cmp.Or(h.Bulk, ApprovalWhenPossible)
 	switch r {
 	case RiskSingle:
-		return cmp.Or(h.Single, ApprovalOff)
+		return single
 	case RiskBulk:
-		return cmp.Or(h.Bulk, ApprovalWhenPossible)
+		if single.strictness() > bulk.strictness() {
+			return single
+		}
+		return bulk
 	default:
 		return ApprovalRequired
 	}

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/tokenreeve/tokenreeve/internal/policy"
@@ -18,6 +19,9 @@ func TestHumanApproval(t *testing.T) {
 		"when possible": {policy.HumanApproval{Single: possible, Bulk: possible}, possible, possible},
 		"required":      {policy.HumanApproval{Single: required, Bulk: required}, required, required},
 		"one of them":   {policy.HumanApproval{Bulk: required}, off, required},
+		"single alone":  {policy.HumanApproval{Single: required}, required, required},
+		"bulk looser":   {policy.HumanApproval{Single: required, Bulk: off}, required, required},
+		"a bit looser":  {policy.HumanApproval{Single: possible, Bulk: off}, possible, possible},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -30,5 +34,20 @@ func TestHumanApproval(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestApprovalMeets(t *testing.T) {
+	t.Parallel()
+	const off, possible, required = policy.ApprovalOff, policy.ApprovalWhenPossible, policy.ApprovalRequired
+	met := map[policy.Approval][]policy.Approval{ // by the demands that it meets
+		off: {off}, possible: {off, possible}, required: {off, possible, required, "", "next"}, "": nil, "next": nil,
+	}
+	for a, meets := range met {
+		for demand := range met {
+			if got, want := a.Meets(demand), slices.Contains(meets, demand); got != want {
+				t.Errorf("%q meets %q: %v, want %v", a, demand, got, want)
+			}
+		}
 	}
 }

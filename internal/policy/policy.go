@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -87,13 +88,16 @@ func (p Policy) Protects(t *providers.Token) string {
 		}
 	}
 	for _, owner := range p.Protect.Owners {
-		if owner == t.Owner.ID || strings.EqualFold(owner, t.Owner.Email) {
+		if owner == t.Owner.ID || strings.EqualFold(cleaned(owner), t.Owner.Email) {
 			return place("owners", owner)
 		}
 	}
 	for _, pattern := range p.Protect.Names {
-		if matchName(pattern, t.Name) {
+		if matchName(cleaned(pattern), t.Name) {
 			return place("names", pattern)
+		}
+		if isPart(t) {
+			return place("names", pattern) + ", and the name holds more than is shown, so it may match"
 		}
 	}
 	for _, kind := range p.Protect.Kinds {
@@ -102,6 +106,18 @@ func (p Policy) Protects(t *providers.Token) string {
 		}
 	}
 	return ""
+}
+
+// cleaned returns a setting as the texts of tokens are: what they lost can match nothing.
+func cleaned(setting string) string {
+	clean, _ := sanitize.Name(setting)
+	return clean
+}
+
+// isPart reports whether the name is not all of the token's name: it was cut, or something in it was
+// masked.
+func isPart(t *providers.Token) bool {
+	return t.NameAltered && (strings.HasSuffix(t.Name, "…") || strings.Contains(t.Name, "[redacted]"))
 }
 
 // ProtectsAny reports whether the policy protects anything at all.

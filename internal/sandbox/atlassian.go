@@ -142,8 +142,9 @@ func (a *atlassian) remove(t *atlassianToken) {
 }
 
 // removeAll ends all tokens of a list, which is what the bulk calls do.
-func (a *atlassian) removeAll(l *tokenList) {
+func (a *atlassian) removeAll(l *tokenList, request uint64) {
 	for _, t := range l.rows {
+		a.note(TokenDeleted, t, request)
 		delete(a.byID, t.id)
 		t.account.tokens = nil
 	}

@@ -238,9 +238,9 @@ func (a *atlassian) revoked() answer {
 }
 
 // revokeAll ends every user token, whatever body or query came along.
-func (a *atlassian) revokeAll(_ *call, _ []string) answer {
+func (a *atlassian) revokeAll(c *call, _ []string) answer {
 	a.lagUntil, a.lagCount = a.env.now()+a.opts.CountLag.Milliseconds(), len(a.users.rows)
-	a.removeAll(&a.users)
+	a.removeAll(&a.users, c.seq)
 	return a.revoked()
 }
 
@@ -303,12 +303,13 @@ func (a *atlassian) labelled(tokens []*atlassianToken, label string) []*atlassia
 	return found
 }
 
-func (a *atlassian) revokeServiceTokens(_ *call, args []string) answer {
+func (a *atlassian) revokeServiceTokens(c *call, args []string) answer {
 	account := a.serviceAccount(args[0])
 	if account == nil {
 		return a.appError(http.StatusNotFound, "Not Found", "Service account not found.")
 	}
 	for _, t := range slices.Clone(account.tokens) {
+		a.note(TokenDeleted, t, c.seq)
 		a.remove(t)
 	}
 	return a.revoked()

@@ -110,7 +110,7 @@ func (a *atlassian) managementDate(ms int64) any {
 	}
 }
 
-func (a *atlassian) deleteUserToken(_ *call, args []string) answer {
+func (a *atlassian) deleteUserToken(c *call, args []string) answer {
 	account, refused := a.account(args[0])
 	if refused != nil {
 		return *refused
@@ -122,6 +122,7 @@ func (a *atlassian) deleteUserToken(_ *call, args []string) answer {
 	if i < 0 {
 		return a.keyError(http.StatusNotFound, "notFound", nil)
 	}
+	a.note(TokenDeleted, account.tokens[i], c.seq)
 	a.remove(account.tokens[i])
 	return reply(http.StatusNoContent, nil)
 }

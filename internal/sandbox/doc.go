@@ -33,4 +33,6 @@
 // Update…Token and Delete…Token for each vendor. Secrets lists every secret that
 // ever existed, for tests which prove that none leaks; Options.Canary plants a
 // marker in every error and record, for tests which prove that no body is echoed.
+// Changes lists what became of which token, for tests which compare that with
+// what a client believes.
 package sandbox

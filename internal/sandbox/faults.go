@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
@@ -50,6 +51,10 @@ const (
 	FaultWrongStatus FaultKind = "wrong_status"
 	// FaultSlow applies the request and sends its answer in eight parts over LatencyMS.
 	FaultSlow FaultKind = "slow"
+
+	// FaultLate is what a gateway does that gives up too early: it answers 504 at once,
+	// or Status, and the request takes effect LatencyMS later. See Settle.
+	FaultLate FaultKind = "late"
 )
 
 // Fault orders a fault for matching requests. An empty matcher matches all.
@@ -66,6 +71,9 @@ type Fault struct {
 	Times int `json:"times,omitempty"`
 	// After is how many matching requests go through first.
 	After int `json:"after,omitempty"`
+	// Chance is how likely it applies to a request that it could apply to, above 0 and
+	// at most 1; 0 means always. The seed and the number of the matching request decide.
+	Chance float64 `json:"chance,omitempty"`
 	// Applied lets a fault that replaces the answer come after the effect.
 	Applied bool `json:"applied,omitempty"`
 
@@ -103,7 +111,7 @@ func (f *Fault) acts() bool {
 func (f *Fault) check() error {
 	kinds := []FaultKind{
 		FaultLatency, FaultStatus, Fault429, Fault500, Fault502, Fault503, Fault504, FaultHTML,
-		FaultNotJSON, FaultHuge, FaultCut, FaultLostAnswer, FaultTruncate, FaultEmpty, FaultWrongStatus, FaultSlow,
+		FaultNotJSON, FaultHuge, FaultCut, FaultLostAnswer, FaultTruncate, FaultEmpty, FaultWrongStatus, FaultSlow, FaultLate,
 	}
 	switch {
 	case !slices.Contains(kinds, f.Kind):
@@ -116,6 +124,8 @@ func (f *Fault) check() error {
 		return fmt.Errorf("sandbox: fault kind %q needs a status", f.Kind)
 	case f.Times < 0 || f.After < 0 || f.LatencyMS < 0 || f.Size < 0:
 		return fmt.Errorf("sandbox: fault: times, after, latency_ms and size must not be negative")
+	case f.Chance < 0 || f.Chance > 1:
+		return fmt.Errorf("sandbox: fault: chance %v: want 0 to 1", f.Chance)
 	}
 	return nil
 }
@@ -128,6 +138,7 @@ func (f *Fault) matches(c *call) bool {
 }
 
 type faultList struct {
+	seed   uint64
 	mu     sync.Mutex
 	lastID int
 	faults []*Fault
@@ -171,7 +182,7 @@ func (l *faultList) plan(c *call) *faultPlan {
 			continue
 		}
 		f.Seen++
-		if f.Seen <= f.After || (f.Times > 0 && f.Fired >= f.Times) {
+		if f.Seen <= f.After || (f.Times > 0 && f.Fired >= f.Times) || !f.strikes(l.seed) {
 			continue
 		}
 		f.Fired++
@@ -180,7 +191,7 @@ func (l *faultList) plan(c *call) *faultPlan {
 		case f.Kind != FaultLatency:
 			own := *f
 			p.fault = &own
-			if f.Kind != FaultSlow {
+			if f.Kind != FaultSlow && f.Kind != FaultLate {
 				p.before += latency
 			}
 		case f.Applied:
@@ -190,6 +201,12 @@ func (l *faultList) plan(c *call) *faultPlan {
 		}
 	}
 	return p
+}
+
+// strikes decides by chance about the request that was seen last.
+func (f *Fault) strikes(seed uint64) bool {
+	dice := rand.New(rand.NewPCG(seed, uint64(f.ID)<<32|uint64(f.Seen))) //nolint:gosec // made-up data must be repeatable
+	return f.Chance == 0 || dice.Float64() < f.Chance
 }
 
 // AddFault orders a fault and returns its id.
@@ -267,7 +284,17 @@ func (s *Sandbox) inject(w http.ResponseWriter, c *call, v vendor, plan *faultPl
 		a.header.Set("Retry-After", f.RetryAfter)
 	}
 	s.finish(w, c, &a, plan)
+	if f.Kind == FaultLate {
+		s.late.Go(func() {
+			time.Sleep(time.Duration(f.LatencyMS) * time.Millisecond)
+			v.serve(c)
+		})
+	}
 }
+
+// Settle waits, once no request comes any more, until those that FaultLate put off
+// took effect.
+func (s *Sandbox) Settle() { s.late.Wait() }
 
 // faultAnswer is the whole answer of a fault that sends one.
 func (s *Sandbox) faultAnswer(c *call, v vendor, f *Fault, done *answer) answer {
@@ -291,6 +318,8 @@ func (s *Sandbox) faultAnswer(c *call, v vendor, f *Fault, done *answer) answer 
 		a.raw = hugeBody(f.Size)
 	case FaultStatus:
 		a = s.faultRefusal(c, v, f, f.Status)
+	case FaultLate:
+		a = s.faultRefusal(c, v, f, http.StatusGatewayTimeout)
 	default:
 		status, _ := strconv.Atoi(string(f.Kind))
 		a = s.faultRefusal(c, v, f, status)

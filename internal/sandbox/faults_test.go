@@ -150,10 +150,41 @@ func TestBadFaults(t *testing.T) {
 		{Kind: sandbox.Fault500, Vendor: "x"},
 		{Kind: sandbox.Fault500, Status: 700},
 		{Kind: sandbox.Fault500, Times: -1},
+		{Kind: sandbox.Fault500, Chance: 1.5},
 	} {
 		if _, err := b.AddFault(f); err == nil {
 			t.Errorf("accepted %+v", f)
 		}
+	}
+}
+
+// The request of which a gateway says 504 takes effect all the same, and later.
+func TestLateFault(t *testing.T) {
+	b := open(t, sandbox.Options{})
+	b.fault(sandbox.Fault{Kind: sandbox.FaultLate, LatencyMS: 30, Times: 1})
+	start := time.Now()
+	b.ld("POST", "/tokens", `{"role":"reader"}`).want(t, 504)
+	b.Settle()
+	if changes := b.Changes(); len(changes) != 1 || changes[0].Kind != sandbox.TokenMade || changes[0].Time.Sub(start) < 30*time.Millisecond {
+		t.Fatalf("changes %+v", changes)
+	}
+}
+
+func TestChance(t *testing.T) {
+	failed := func(seed uint64) (pattern string) {
+		b := open(t, sandbox.Options{Seed: seed})
+		b.fault(sandbox.Fault{Kind: sandbox.Fault500, Chance: 0.25})
+		for range 400 {
+			pattern += strconv.Itoa(b.mt("GET", "/accounts", "").status / 100)
+		}
+		return pattern
+	}
+	first := failed(1)
+	if n := strings.Count(first, "5"); n < 60 || n > 140 {
+		t.Errorf("%d of 400 failed, want about 100", n)
+	}
+	if first != failed(1) || first == failed(2) {
+		t.Error("the seed does not decide")
 	}
 }
 

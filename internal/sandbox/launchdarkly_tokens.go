@@ -255,6 +255,7 @@ func (l *launchDarkly) create(c *call, _ []string) answer {
 		return l.forbidden()
 	}
 	l.insert(t)
+	l.note(TokenMade, t, c.seq)
 	return reply(http.StatusCreated, l.whole(t))
 }
 
@@ -328,6 +329,7 @@ func (l *launchDarkly) patch(c *call, args []string) answer {
 	t.name, t.description, t.role = changed.name, changed.description, changed.role
 	t.customRoles, t.inlineRole = changed.customRoles, changed.inlineRole
 	t.modified = l.env.now()
+	l.note(TokenUpdated, t, c.seq)
 	return reply(http.StatusOK, l.record(t))
 }
 
@@ -359,6 +361,7 @@ func (l *launchDarkly) reset(c *call, args []string) answer {
 	}
 	l.give(t)
 	t.modified = now
+	l.note(TokenReset, t, c.seq)
 	return reply(http.StatusOK, l.whole(t))
 }
 
@@ -367,6 +370,7 @@ func (l *launchDarkly) delete(c *call, args []string) answer {
 	if refused != nil {
 		return *refused
 	}
+	l.note(TokenDeleted, t, c.seq)
 	l.remove(t)
 	return reply(http.StatusNoContent, nil)
 }

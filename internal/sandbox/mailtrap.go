@@ -64,6 +64,9 @@ type mtToken struct {
 	secret          secretBytes
 }
 
+// text is the id as it stands in paths.
+func (t *mtToken) text() string { return strconv.FormatInt(t.id, 10) }
+
 // MailtrapResource is one permission of a token. ResourceType is one of the
 // current words: account, project, sandbox, domain.
 type MailtrapResource struct {
@@ -135,7 +138,7 @@ func (m *mailtrap) authenticate(c *call, now int64) *mtToken {
 	if t == nil {
 		return nil
 	}
-	c.caller = strconv.FormatInt(t.id, 10)
+	c.caller = t.text()
 	c.credential = cmp.Or(t.credential, "token:"+c.caller)
 	if t.expires != 0 && now >= t.expires {
 		return nil
@@ -148,6 +151,7 @@ func (m *mailtrap) sweep(now int64) {
 	m.ending = slices.DeleteFunc(m.ending, func(t *mtToken) bool {
 		over := now >= t.expires+m.opts.Cleanup.Milliseconds()
 		if over && m.byID[t.id] == t {
+			m.note(TokenExpired, t, 0, "")
 			m.remove(t)
 		}
 		return over

@@ -180,6 +180,7 @@ func (m *mailtrap) create(c *call, _ []string) answer {
 	}
 	t := &mtToken{id: m.nextID(), name: name, createdBy: m.caller(c).name, expires: expires, resources: resources}
 	m.insert(t)
+	m.note(TokenMade, t, c.seq, "")
 	return reply(http.StatusOK, m.whole(t))
 }
 
@@ -265,6 +266,7 @@ func (m *mailtrap) delete(c *call, args []string) answer {
 			return m.unprocessable("base", "The last token of a sending domain cannot be deleted")
 		}
 	}
+	m.note(TokenDeleted, t, c.seq, "")
 	m.remove(t)
 	return reply(http.StatusNoContent, nil)
 }
@@ -310,6 +312,7 @@ func (m *mailtrap) reset(c *call, args []string) answer {
 	old.replaced, old.expires = true, now+m.opts.Grace.Milliseconds()
 	m.ending = append(m.ending, old)
 	m.insert(t)
+	m.note(TokenMade, t, c.seq, old.text())
 	return reply(http.StatusOK, m.whole(t))
 }
 

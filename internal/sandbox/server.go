@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -20,14 +21,16 @@ type Sandbox struct {
 	launchDarkly *launchDarkly
 	mailtrap     *mailtrap
 	faults       faultList
+	late         sync.WaitGroup // requests that FaultLate put off
 	log          *requestLog
 }
 
-// environment is what all vendors share: clock, seed and canary.
+// environment is what all vendors share: clock, seed, canary and journal.
 type environment struct {
 	clock  func() time.Time
 	seed   uint64
 	canary atomic.Pointer[string]
+	journal
 }
 
 // now is the clock in Unix milliseconds, the unit of every date in here.
@@ -59,6 +62,7 @@ func New(o Options) (*Sandbox, error) {
 		atlassian:    newAtlassian(env, o.Atlassian, company, nAtlassian, now),
 		launchDarkly: newLaunchDarkly(env, o.LaunchDarkly, company, nLaunchDarkly, now),
 		mailtrap:     newMailtrap(env, o.Mailtrap, company, nMailtrap, now),
+		faults:       faultList{seed: o.Seed},
 		log:          newRequestLog(o.RequestLog),
 	}, nil
 }

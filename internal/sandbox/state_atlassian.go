@@ -126,6 +126,7 @@ func (s *Sandbox) AddAtlassianToken(in AtlassianToken) (AtlassianToken, error) {
 	t := &atlassianToken{id: in.ID, userID: in.UserManagementID, account: a.owner(in, r)}
 	t.fill(in)
 	a.insert(t)
+	a.note(TokenMade, t, 0)
 	return t.export(), nil
 }
 
@@ -172,6 +173,7 @@ func (s *Sandbox) UpdateAtlassianToken(id string, change func(*AtlassianToken)) 
 	}
 	t.fill(in)
 	a.users.sorted, a.services.sorted = nil, nil
+	a.note(TokenUpdated, t, 0)
 	return nil
 }
 
@@ -199,6 +201,7 @@ func (s *Sandbox) DeleteAtlassianToken(id string) bool {
 	defer a.mu.Unlock()
 	t := a.byID[id]
 	if t != nil {
+		a.note(TokenDeleted, t, 0)
 		a.remove(t)
 	}
 	return t != nil

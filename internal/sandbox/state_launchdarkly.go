@@ -117,6 +117,7 @@ func (s *Sandbox) AddLaunchDarklyToken(in LaunchDarklyToken) (LaunchDarklyToken,
 	t := &ldToken{id: in.ID, service: in.ServiceToken}
 	l.fill(t, in)
 	l.insert(t)
+	l.note(TokenMade, t, 0)
 	return l.export(t), nil
 }
 
@@ -146,6 +147,7 @@ func (s *Sandbox) UpdateLaunchDarklyToken(id string, change func(*LaunchDarklyTo
 	in := l.export(t)
 	change(&in)
 	l.fill(t, in)
+	l.note(TokenUpdated, t, 0)
 	return nil
 }
 
@@ -172,6 +174,7 @@ func (s *Sandbox) DeleteLaunchDarklyToken(id string) bool {
 	defer l.mu.Unlock()
 	t := l.byID[id]
 	if t != nil {
+		l.note(TokenDeleted, t, 0)
 		l.remove(t)
 	}
 	return t != nil

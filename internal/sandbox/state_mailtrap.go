@@ -83,6 +83,7 @@ func (s *Sandbox) AddMailtrapToken(in MailtrapToken) (MailtrapToken, error) {
 	t := &mtToken{id: in.ID}
 	m.fill(t, in)
 	m.insert(t)
+	m.note(TokenMade, t, 0, "")
 	slices.SortFunc(m.tokens, func(x, y *mtToken) int { return cmp.Compare(x.id, y.id) })
 	return t.export(), nil
 }
@@ -113,6 +114,7 @@ func (s *Sandbox) UpdateMailtrapToken(id int64, change func(*MailtrapToken)) err
 	in := t.export()
 	change(&in)
 	m.fill(t, in)
+	m.note(TokenUpdated, t, 0, "")
 	m.version++
 	return nil
 }
@@ -124,6 +126,7 @@ func (s *Sandbox) DeleteMailtrapToken(id int64) bool {
 	defer m.mu.Unlock()
 	t := m.byID[id]
 	if t != nil {
+		m.note(TokenDeleted, t, 0, "")
 		m.remove(t)
 	}
 	return t != nil

@@ -5,12 +5,16 @@ import "strings"
 const (
 	mask = "[redacted]"
 
+	// minCredential is the least length in bytes of a credential that its shape tells.
+	minCredential = 10
 	// opaqueMin is the length in bytes from which mixed letters and digits count as a credential.
 	opaqueMin = 32
 	// uuidLen and shortID are the lengths of ids that are no credentials: a UUID (accounts, users)
 	// and 24 hex digits (LaunchDarkly's ids, Atlassian's older accounts).
 	uuidLen = 36
 	shortID = 24
+	// minIssued is how much follows the prefix of an issuer at least.
+	minIssued = 16
 )
 
 // shape is what the characters of a run tell about it.
@@ -27,10 +31,10 @@ type shape struct {
 // isCredential reports whether run, an unbroken run of the characters that credentials are made of,
 // has the shape of one.
 func isCredential(run string) bool {
-	if len(run) < 10 {
+	if len(run) < minCredential {
 		return false
 	}
-	if hasPrefixed(run, "ATATT3") || hasPrefixed(run, "ATCTT") || isJWT(run) {
+	if hasPrefixed(run, "ATATT3") || hasPrefixed(run, "ATCTT") || isJWT(run) || isIssued(run) {
 		return true
 	}
 	if len(run) < opaqueMin {
@@ -42,7 +46,7 @@ func isCredential(run string) bool {
 	}
 	// With separators inside, only a run that changes as often as random text does: a long name of
 	// words and numbers, a path or a host name changes far less.
-	return m.length >= opaqueMin && m.letters > 0 && m.digits > 0 && m.changes*8 >= m.length
+	return m.length >= opaqueMin && m.isRandom()
 }
 
 // follows reports whether run is the credential of an HTTP authentication scheme named just before
@@ -68,6 +72,90 @@ func hasDigit(s string) bool { return strings.ContainsAny(s, "0123456789") }
 func hasPrefixed(run, prefix string) bool {
 	i := strings.Index(run, prefix)
 	return i >= 0 && len(run)-i >= len(prefix)+4
+}
+
+// isIssued reports whether a piece of run begins as the keys of a known issuer do, and goes on like
+// random text: "sk-test" and "npm_publish_2024" are names.
+func isIssued(run string) bool {
+	for i := 0; i < len(run); i++ {
+		if i > 0 && isAlnum(run[i-1]) {
+			continue
+		}
+		prefix := issuerPrefix(run[i:])
+		if prefix == "" {
+			continue
+		}
+		rest := run[i+len(prefix):]
+		switch {
+		case prefix == "AKIA" || prefix == "ASIA": // 16 capitals and digits follow
+			if end := strings.TrimLeft(rest, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"); len(rest)-len(end) == 16 {
+				return true
+			}
+		case prefix == "xox": // a letter, numbers and random text
+			if len(rest) >= 12 && rest[1] == '-' && hasDigit(rest) {
+				return true
+			}
+		case len(rest) >= minIssued && measure(rest).isRandom():
+			return true
+		}
+	}
+	return false
+}
+
+// issuerPrefix returns the beginning of s by which an issuer marks its keys, or "".
+func issuerPrefix(s string) string {
+	var prefixes []string
+	switch s[0] {
+	case 'A':
+		prefixes = []string{"AKIA", "ASIA", "AIza"}
+	case 'd':
+		prefixes = []string{"dp.", "dop_v1_"}
+	case 'g':
+		prefixes = []string{"ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"}
+	case 'h':
+		prefixes = []string{"hvs.", "hf_"}
+	case 'n':
+		prefixes = []string{"npm_"}
+	case 'r':
+		prefixes = []string{"rk_live_", "rk_test_"}
+	case 's':
+		prefixes = []string{"sk-", "sk_live_", "sk_test_"}
+	case 'x':
+		prefixes = []string{"xox", "xapp-"}
+	case 'S':
+		prefixes = []string{"SG."}
+	}
+	for _, prefix := range prefixes {
+		if strings.HasPrefix(s, prefix) {
+			return prefix
+		}
+	}
+	return ""
+}
+
+// isRandom reports whether the run changes as often between letters and digits as random text does.
+func (m shape) isRandom() bool { return m.letters > 0 && m.digits > 0 && m.changes*8 >= m.length }
+
+// keyEnd returns the end of a private key in PEM that begins at i, or i where none does. One without
+// its end goes on to the end of s.
+func keyEnd(s string, i int) int {
+	const begin, end = "-----BEGIN ", "-----END "
+	if s[i] != '-' || !strings.HasPrefix(s[i:], begin) {
+		return i
+	}
+	label, _, _ := strings.Cut(s[i+len(begin):], "-----")
+	if !strings.Contains(label, "PRIVATE KEY") {
+		return i
+	}
+	at := strings.Index(s[i:], end)
+	if at < 0 {
+		return len(s)
+	}
+	at += i + len(end)
+	if last := strings.Index(s[at:], "-----"); last >= 0 {
+		return at + last + len("-----")
+	}
+	return len(s)
 }
 
 // isJWT reports whether run holds a JSON Web Token: base64 of an object, a dot, and more.

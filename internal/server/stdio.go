@@ -15,6 +15,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -156,6 +157,6 @@ func (w *countingWriter) Write(line []byte) (int, error) {
 type logWriter struct{ logger *slog.Logger }
 
 func (w *logWriter) Write(line []byte) (int, error) {
-	w.logger.Warn("stdio", "message", string(bytes.TrimSpace(line)))
+	w.logger.Warn("stdio", "message", sanitize.Message(string(line))) // it may quote the client
 	return len(line), nil
 }

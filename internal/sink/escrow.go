@@ -255,17 +255,16 @@ func (e *Escrow) List(ctx context.Context) ([]Entry, error) {
 	return entries, nil
 }
 
-// Expire removes what was put in escrow more than age ago and is expendable, and returns the
-// operations. A secret that no sink holds is not expendable at any age: only the ledger knows.
-func (e *Escrow) Expire(ctx context.Context, age time.Duration, expendable func(operationID string) bool) ([]string, error) {
+// Expire removes what is expendable, and returns the operations. A secret that no sink holds is
+// not expendable at any age: only the ledger knows.
+func (e *Escrow) Expire(ctx context.Context, expendable func(operationID string) bool) ([]string, error) {
 	entries, err := e.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	limit := time.Now().Add(-age)
 	var removed []string
 	for _, entry := range entries {
-		if !entry.Written.Before(limit) || !expendable(entry.OperationID) {
+		if !expendable(entry.OperationID) {
 			continue
 		}
 		if err := e.Delete(ctx, entry.OperationID); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
@@ -57,14 +58,16 @@ func (p *Provider) fromAccess(kind providers.Kind, r *accessToken) providers.Tok
 		LastUsed:  parseDate(r.LastActiveAt),
 		Expires:   parseDate(r.ExpiresAt),
 		AccessKey: accessKey(r.Scopes),
-		Detail:    providers.Detail{Scopes: cleanScopes(r.Scopes)},
 	}
 	if len(r.Scopes) > 0 {
 		t.Access = providers.AccessCustom
 	}
+	var altered [3]bool
 	t.Name, t.NameAltered, t.NameKey = cleanName(r.Label)
-	t.Owner.Name, _ = sanitize.Name(r.User.Name)
-	t.Owner.Email, _ = sanitize.Name(r.User.Email)
+	t.Owner.Name, altered[0] = sanitize.Name(r.User.Name)
+	t.Owner.Email, altered[1] = sanitize.Name(r.User.Email)
+	t.Detail.Scopes, altered[2] = cleanScopes(r.Scopes)
+	t.TextAltered = slices.Contains(altered[:], true)
 	if r.User.ID != "" {
 		t.Owner.ID = cleanID(r.User.ID, func(id string) error { return checkAccount(providers.PartOwner, id) })
 	}
@@ -122,14 +125,14 @@ func mapped[R any](records iter.Seq2[*R, error], toToken func(*R) providers.Toke
 }
 
 // cleanID returns an id that passes check as it is. Any other shows in listings,
-// cleaned, and never passes check, so that nothing can be done to it; one that
-// cleaning would change into another id is shown by its hash.
+// and never passes check, so that nothing can be done to it; one that cleaning would
+// change into another id, or that could be a sentence, is shown by its hash.
 func cleanID(id string, check func(string) error) string {
 	if check(id) == nil {
 		return id
 	}
 	clean, altered := sanitize.Name(id)
-	if altered || clean == "" {
+	if altered || clean == "" || strings.Contains(clean, " ") {
 		return "invalid id " + digest(id)[:16]
 	}
 	return clean
@@ -158,19 +161,20 @@ func accessKey(s scopes) string {
 	return string(text)
 }
 
-func cleanScopes(s scopes) []string {
+// cleanScopes returns the scopes for people, and whether cleaning changed one.
+func cleanScopes(s scopes) (shown []string, altered bool) {
 	if len(s) == 0 {
-		return nil
+		return nil, false
 	}
-	shown := make([]string, 0, min(len(s), maxScopes+1))
+	shown = make([]string, 0, min(len(s), maxScopes+1))
 	for _, scope := range s[:min(len(s), maxScopes)] {
-		clean, _ := sanitize.Name(scope)
-		shown = append(shown, cmp.Or(clean, "(empty)"))
+		clean, changed := sanitize.Name(scope)
+		shown, altered = append(shown, cmp.Or(clean, "(empty)")), altered || changed
 	}
 	if more := len(s) - maxScopes; more > 0 {
 		shown = append(shown, fmt.Sprintf("… and %d more", more))
 	}
-	return shown
+	return shown, altered
 }
 
 func digest(s string) string {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/url"
 	"strconv"
+
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
 // userToken is a record of user management. The secret is never in it.
@@ -48,7 +50,7 @@ type scopes []string
 func (s *scopes) UnmarshalJSON(data []byte) error {
 	var words []string
 	if err := json.Unmarshal(data, &words); err != nil {
-		words = []string{string(data)}
+		words = []string{sanitize.JSON(data)}
 	}
 	*s = words
 	return nil

@@ -139,6 +139,11 @@ func (w wire) delete(ctx context.Context, id string) (mayHaveActed bool, err err
 	response, err := w.client.Do(ctx, transport.Request{
 		Method: http.MethodDelete, Path: tokensPath + "/" + url.PathEscape(id), Route: "DELETE " + oneRoute, Retry: transport.Repeatable,
 	}, nil)
+	if err == nil && response.Status != http.StatusNoContent { // a proxy may answer any other 2xx
+		e := failure(providers.CodeOutcomeUnknown, "the answer to the revocation is not the 204 that was due")
+		e.Status, e.Next = response.Status, "read the token again to see whether it is gone"
+		return response.MayHaveActed, e
+	}
 	code := providers.CodeBadAnswer
 	if response.MayHaveActed {
 		code = providers.CodeOutcomeUnknown

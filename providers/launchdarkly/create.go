@@ -2,6 +2,7 @@ package launchdarkly
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -66,6 +67,16 @@ func (s TokenSpec) Access() providers.Access {
 		return providers.AccessCustom
 	}
 	return roleAccess(s.Role)
+}
+
+// Scopes names role, custom roles and statements for people, cleaned and bounded.
+func (s TokenSpec) Scopes() string {
+	r := record{Role: s.Role, CustomRoleIDs: s.CustomRoles}
+	if len(s.InlineRole) > 0 {
+		r.InlineRole, _ = json.Marshal(s.InlineRole) // strings only: cannot fail
+	}
+	scopes, _ := r.scopes()
+	return joined(scopes)
 }
 
 // IsElevated reports whether the access is more than a reader's or writer's, or

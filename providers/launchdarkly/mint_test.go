@@ -321,6 +321,8 @@ func TestRevoke(t *testing.T) {
 		"forbidden":              {[]vendortest.Exchange{deleting(403, `{"code":"forbidden"}`)}, "", providers.CodeForbidden},
 		"a proxy's 404":          {[]vendortest.Exchange{deleting(404, "")}, "", providers.CodeBadAnswer},
 		"a proxy's 404 later":    {[]vendortest.Exchange{deleting(502, ""), deleting(404, "")}, "", providers.CodeOutcomeUnknown},
+		"a proxy's page":         {[]vendortest.Exchange{deleting(200, "<html>")}, "", providers.CodeOutcomeUnknown},
+		"a proxy's 200":          {[]vendortest.Exchange{deleting(200, "")}, "", providers.CodeOutcomeUnknown},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -34,7 +34,7 @@ func (p Plan) Grant() string {
 }
 
 // ChangesAccess reports whether the token will be able to do something else than now.
-func (p Plan) ChangesAccess() bool { return p.Before.AccessKey != p.After.AccessKey }
+func (p Plan) ChangesAccess() bool { return !p.Before.SameAccess(&p.After) }
 
 // PlanUpdate reads the token and says what the change would do. It changes
 // nothing. The error has CodeConflict where the token may do something else than
@@ -48,7 +48,7 @@ func (p *Provider) PlanUpdate(ctx context.Context, token providers.Token, c Chan
 		return Plan{}, err
 	}
 	before := now.record.toToken()
-	if token.AccessKey != "" && token.AccessKey != before.AccessKey {
+	if token.AccessKey != "" && !token.SameAccess(&before) {
 		e := failure(providers.CodeConflict, "the token's access changed since it was read; nothing was sent")
 		e.Next = "read the token again and repeat the change"
 		return Plan{}, e
@@ -181,16 +181,18 @@ func (r *record) baseRank() int {
 	}
 }
 
-// maxSide bounds each side of a difference, in runes.
+// maxSide bounds each side of a difference, in runes. The arrow between them stands in
+// neither side, nor does a quotation mark inside a quoted one: the text could look like
+// another difference.
 const maxSide = 400
 
 func differences(from, to *record, before, after providers.Token) []string {
 	var all []string
 	if from.Name != to.Name {
-		all = append(all, "name: "+contrast(quote(before.Name), quote(after.Name)))
+		all = append(all, "name: "+contrast(sanitize.Quote(before.Name), sanitize.Quote(after.Name)))
 	}
 	if from.Description != to.Description {
-		all = append(all, "description: "+contrast(quote(before.Detail.Description), quote(after.Detail.Description)))
+		all = append(all, "description: "+contrast(sanitize.Quote(before.Detail.Description), sanitize.Quote(after.Detail.Description)))
 	}
 	if before.AccessKey != after.AccessKey {
 		all = append(all, "access: "+contrast(joined(before.Detail.Scopes), joined(after.Detail.Scopes)))
@@ -199,13 +201,12 @@ func differences(from, to *record, before, after providers.Token) []string {
 }
 
 func contrast(from, to string) string {
+	from, to = strings.ReplaceAll(from, "→", "->"), strings.ReplaceAll(to, "→", "->")
 	if from == to {
 		return from + " → a text that looks the same but is not"
 	}
 	return from + " → " + to
 }
-
-func quote(s string) string { return `"` + s + `"` }
 
 func joined(scopes []string) string {
 	if len(scopes) == 0 {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
@@ -94,17 +96,34 @@ func (s Statement) problem() string {
 // String renders the statement for people, as in "allow viewProject on proj/*".
 // It does not clean what came from outside.
 func (s Statement) String() string {
-	return s.Effect + " " + renderList(s.Actions, s.NotActions, "every action") + " on " + renderList(s.Resources, s.NotResources, "every resource")
+	return word(s.Effect) + " " + renderList(s.Actions, s.NotActions, "every action") + " on " + renderList(s.Resources, s.NotResources, "every resource")
 }
 
 func renderList(these, but []string, every string) string {
 	if len(but) > 0 {
-		return every + " but " + strings.Join(but, ", ")
+		return every + " but " + joinWords(but)
 	}
 	if len(these) == 0 {
 		return "nothing"
 	}
-	return strings.Join(these, ", ")
+	return joinWords(these)
+}
+
+func joinWords(entries []string) string {
+	words := make([]string, len(entries))
+	for i, entry := range entries {
+		words[i] = word(entry)
+	}
+	return strings.Join(words, ", ")
+}
+
+// word returns what is one word in a sentence: an entry of a policy can hold a whole
+// sentence, which then stands in quotes. It does not clean.
+func word(entry string) string {
+	if !strings.ContainsFunc(entry, unicode.IsSpace) {
+		return entry
+	}
+	return `"` + strings.ReplaceAll(entry, `"`, "'") + `"`
 }
 
 // strict decodes one JSON value and nothing after it, without unknown members.
@@ -125,6 +144,11 @@ func jsonFault(err error) string {
 	var typeError *json.UnmarshalTypeError
 	if errors.As(err, &typeError) {
 		return quotable(typeError.Field) + " has the wrong type"
+	}
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if field, err := strconv.Unquote(quoted); err == nil {
+			return "unknown field " + sanitize.Quote(quotable(field))
+		}
 	}
 	return quotable(strings.TrimPrefix(err.Error(), "json: "))
 }

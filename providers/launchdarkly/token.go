@@ -25,17 +25,22 @@ const (
 // toToken maps a record. Its id must have been checked.
 func (r *record) toToken() providers.Token {
 	clean, altered := sanitize.Name(r.Name)
+	owner, isOwnerAltered := r.owner()
+	description := sanitize.Message(r.Description)
+	scopes, isScopeAltered := r.scopes()
 	t := providers.Token{
 		ID: r.ID, Name: clean, NameAltered: altered,
-		Owner:  r.owner(),
+		TextAltered: isOwnerAltered || isScopeAltered || description != r.Description,
+
+		Owner:  owner,
 		Kind:   providers.KindUser,
 		Status: providers.StatusActive, // there is no other: a token lives until it is deleted
 		Access: r.access(), AccessKey: r.accessKey(),
 		Created: moment(r.CreationDate), LastUsed: lastUse(r.LastUsed), Expires: providers.Never(),
 		LastFour: lastFour(r.Token),
 		Detail: providers.Detail{
-			Description: sanitize.Message(r.Description),
-			Scopes:      r.scopes(),
+			Description: description,
+			Scopes:      scopes,
 			APIVersion:  r.DefaultAPIVersion,
 			Modified:    moment(r.LastModified),
 		},
@@ -49,19 +54,19 @@ func (r *record) toToken() providers.Token {
 	return t
 }
 
-// owner is the member who made the token. ownerId is no person: it stands for
-// the account (reading assumed).
-func (r *record) owner() providers.Owner {
-	var o providers.Owner
+// owner is the member who made the token, and whether cleaning changed a text of
+// it. ownerId is no person: it stands for the account (reading assumed).
+func (r *record) owner() (o providers.Owner, altered bool) {
 	switch {
 	case isID(r.MemberID):
 		o.ID = r.MemberID
 	case isID(r.Member.ID):
 		o.ID = r.Member.ID
 	}
-	o.Name, _ = sanitize.Name(strings.TrimSpace(r.Member.FirstName + " " + r.Member.LastName))
-	o.Email, _ = sanitize.Name(r.Member.Email)
-	return o
+	var isNameAltered, isEmailAltered bool
+	o.Name, isNameAltered = sanitize.Name(strings.TrimSpace(r.Member.FirstName + " " + r.Member.LastName))
+	o.Email, isEmailAltered = sanitize.Name(r.Member.Email)
+	return o, isNameAltered || isEmailAltered
 }
 
 // maxMilli is the last moment of the year 9999, which RFC 3339 can still write.
@@ -89,12 +94,15 @@ func lastUse(milli int64) providers.Date {
 func lastFour(s secret.Secret) string {
 	value := s.Expose()
 	if len(value) != 4 {
-		return s.LastFour()
+		value = s.LastFour()
 	}
 	for _, b := range []byte(value) {
 		if b <= ' ' || b > '~' {
 			return ""
 		}
+	}
+	if _, altered := sanitize.Name(value); altered {
+		return ""
 	}
 	return value
 }
@@ -164,14 +172,14 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// scopes names role, custom roles and statements for people, cleaned and bounded.
-func (r *record) scopes() []string {
-	var all []string
+// scopes names role, custom roles and statements for people, cleaned and bounded,
+// and tells whether cleaning changed one.
+func (r *record) scopes() (all []string, altered bool) {
 	if r.Role != "" {
-		all = append(all, "role:"+r.Role)
+		all = append(all, "role:"+word(r.Role))
 	}
 	for _, id := range r.CustomRoleIDs {
-		all = append(all, "custom_role:"+id)
+		all = append(all, "custom_role:"+word(id))
 	}
 	if holds(r.InlineRole) {
 		all = append(all, renderPolicy(r.InlineRole)...)
@@ -179,12 +187,14 @@ func (r *record) scopes() []string {
 	more := len(all) - maxScopes
 	all = all[:min(len(all), maxScopes)]
 	for i := range all {
-		all[i], _ = sanitize.Name(all[i])
+		var changed bool
+		all[i], changed = sanitize.Name(all[i])
+		altered = altered || changed
 	}
 	if more > 0 {
 		all = append(all, fmt.Sprintf("… and %d more", more))
 	}
-	return all
+	return all, altered
 }
 
 func renderPolicy(raw json.RawMessage) []string {

@@ -75,7 +75,7 @@ func TestMappingCases(t *testing.T) {
 		"an unknown role": {map[string]any{"role": "pilot"}, func(t providers.Token) bool {
 			return t.Access == providers.AccessUnknown && t.Detail.Scopes[0] == "role:pilot"
 		}},
-		"a role that is spite": {map[string]any{"role": "a\u202e\nb"}, func(t providers.Token) bool { return t.Detail.Scopes[0] == "role:a b" }},
+		"a role that is spite": {map[string]any{"role": "a\u202e\nb"}, func(t providers.Token) bool { return t.Detail.Scopes[0] == `role:"a b"` }},
 		"custom roles": {
 			map[string]any{"role": absent, "customRoleIds": []string{roleID}},
 			func(t providers.Token) bool {

@@ -138,6 +138,13 @@ func (c *client) delete(ctx context.Context, id string) (transport.Response, err
 		return transport.Response{}, err
 	}
 	response, err := c.do(ctx, transport.Request{Method: http.MethodDelete, Path: c.token(id), Retry: transport.Repeatable}, nil)
+	if err == nil && response.Status != http.StatusNoContent { // a proxy may answer any other 2xx
+		return response, &providers.Error{
+			Provider: providerName, Code: providers.CodeOutcomeUnknown, Status: response.Status, RequestID: response.RequestID,
+			Message: "the answer to the revocation is not the 204 that was due",
+			Next:    "read the token again to see whether it is gone",
+		}
+	}
 	return response, withNext(err, providers.CodeRejected,
 		"if it is the last token of a sending domain, Mailtrap keeps it: make another one for that domain first")
 }

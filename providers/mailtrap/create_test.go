@@ -351,7 +351,7 @@ func TestResources(t *testing.T) {
 	t.Parallel()
 	want := []mailtrap.Resource{
 		{Type: "account", ID: "3229", Name: "Acme", AccessLevel: "admin"},
-		{Type: "project", ID: "12", Name: "Shop", AccessLevel: "admin"},
+		{Type: "project", ID: "12", Name: "Shop", AccessLevel: "admin", Altered: true},
 		{Type: "sandbox", ID: "77", Name: "Staging", AccessLevel: "viewer plus"},
 		{Type: "sandbox", ID: "78", AccessLevel: "viewer"},
 		{Type: "domain", ID: "5", Name: "example.com", AccessLevel: "owner"},

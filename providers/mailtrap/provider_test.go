@@ -307,6 +307,19 @@ func TestStrange404(t *testing.T) {
 	wantCode(t, err, providers.CodeBadAnswer)
 }
 
+// Nor does a success that is not the vendor's.
+func TestStrangeSuccess(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []vendortest.Exchange{{Status: 200, Answer: "<html>please stand by", AnswerHeader: html}, {Status: 202}} {
+		answer.Method, answer.Path = "DELETE", tokensPath+"/7"
+		revocation, err := serve(t, answer).Revoke(t.Context(), providers.Token{ID: "7"})
+		wantCode(t, err, providers.CodeOutcomeUnknown)
+		if revocation != "" {
+			t.Errorf("%d: %q", answer.Status, revocation)
+		}
+	}
+}
+
 func TestRevokeRefused(t *testing.T) {
 	t.Parallel()
 	p := serve(t, vendortest.Exchange{

@@ -3,6 +3,7 @@ package mailtrap
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
@@ -19,6 +20,7 @@ type Resource struct {
 	ID          string
 	Name        string
 	AccessLevel string // the credential's own: viewer, admin, … or a number
+	Altered     bool   // cleaning changed one of them
 }
 
 // Resources returns the first 50 resources that permissions can name, parents
@@ -52,10 +54,13 @@ func walk(nodes []*node, visit func(*node)) {
 }
 
 func (n *node) resource() Resource {
-	cleanName, _ := sanitize.Name(string(n.Name))
-	cleanID, _ := sanitize.Name(string(n.ID))
-	level, _ := sanitize.Name(levelWord(n.Level))
-	return Resource{Type: n.word(), ID: cleanID, Name: cleanName, AccessLevel: level}
+	var altered [3]bool
+	r := Resource{Type: n.word()}
+	r.Name, altered[0] = sanitize.Name(string(n.Name))
+	r.ID, altered[1] = sanitize.Name(string(n.ID))
+	r.AccessLevel, altered[2] = sanitize.Name(levelWord(n.Level))
+	r.Altered = slices.Contains(altered[:], true)
+	return r
 }
 
 // word returns the node's type in its current word.

@@ -176,7 +176,7 @@ func checkSame(planned, current providers.Token) error {
 	switch {
 	case planned.Name != current.Name || planned.NameKey != current.NameKey:
 		what, from, to = "name", planned.Name, current.Name
-	case planned.AccessKey != current.AccessKey:
+	case !planned.SameAccess(&current):
 		what, from, to = "access", string(planned.Access), string(current.Access)
 	case !planned.Expires.Equal(current.Expires):
 		what, from, to = "end of life", planned.Expires.String(), current.Expires.String()

@@ -23,18 +23,20 @@ const (
 // never), and created_by can be a token's name, so it is no owner.
 func (p *Provider) token(r *record, now time.Time) providers.Token {
 	cleanName, altered := sanitize.Name(string(r.Name))
-	createdBy, _ := sanitize.Name(string(r.CreatedBy))
+	createdBy, isMakerAltered := sanitize.Name(string(r.CreatedBy))
+	scopes, isScopeAltered := r.Resources.scopes()
 	t := providers.Token{
 		ID:          string(r.ID),
 		Name:        cleanName,
 		NameAltered: altered,
+		TextAltered: isMakerAltered || isScopeAltered,
 		Kind:        providers.KindUnknown,
 		Status:      p.status(r, now),
 		Access:      r.Resources.access(),
 		Expires:     r.Expires.date,
 		AccessKey:   r.Resources.key(),
 		LastFour:    lastFour(string(r.LastFour)),
-		Detail:      providers.Detail{CreatedBy: createdBy, Scopes: r.Resources.scopes()},
+		Detail:      providers.Detail{CreatedBy: createdBy, Scopes: scopes},
 	}
 	if altered {
 		t.NameKey = digest(string(r.Name))
@@ -84,7 +86,7 @@ func (p *Provider) rememberMade(id string) {
 
 // lastFour drops what is not the end of a secret: nothing longer may pass.
 func lastFour(s string) string {
-	clean, altered := sanitize.Text(s, 4)
+	clean, altered := sanitize.Name(s)
 	if altered || utf8.RuneCountInString(clean) != 4 {
 		return ""
 	}
@@ -144,20 +146,20 @@ func isWord(s string) bool {
 	})
 }
 
-// scopes returns the permissions as "account/3229 admin", at most 20.
-func (r resources) scopes() []string {
+// scopes returns the permissions as "account/3229 admin", at most 20, and whether
+// cleaning changed one.
+func (r resources) scopes() (scopes []string, altered bool) {
 	if r.unreadable != "" {
-		return []string{"permissions in an unknown form"}
+		return []string{"permissions in an unknown form"}, false
 	}
-	var scopes []string
 	for _, p := range r.list {
 		if len(scopes) == maxScopes {
-			return append(scopes, fmt.Sprintf("… and %d more", len(r.list)-maxScopes))
+			return append(scopes, fmt.Sprintf("… and %d more", len(r.list)-maxScopes)), altered
 		}
-		scope, _ := sanitize.Name(string(p.Type) + "/" + string(p.ID) + " " + levelWord(p.Level))
-		scopes = append(scopes, scope)
+		scope, changed := sanitize.Name(string(p.Type) + "/" + string(p.ID) + " " + levelWord(p.Level))
+		scopes, altered = append(scopes, scope), altered || changed
 	}
-	return scopes
+	return scopes, altered
 }
 
 func digest(s string) string {

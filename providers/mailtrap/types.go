@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
@@ -64,6 +65,8 @@ func (t *text) UnmarshalJSON(data []byte) error {
 		*t = ""
 	case len(data) > 0 && data[0] == '"':
 		return json.Unmarshal(data, (*string)(t))
+	case len(data) > 0 && (data[0] == '{' || data[0] == '['):
+		*t = text(sanitize.JSON(data))
 	default:
 		*t = text(data)
 	}

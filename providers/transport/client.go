@@ -191,19 +191,22 @@ func (c *Client) renewed(ctx context.Context, refused *secret.Secret) *secret.Se
 }
 
 // Do sends the request, repeats it as its rule allows, and decodes a 2xx answer
-// into out unless out is nil. Members that out does not know are ignored. It
-// returns a *providers.Error.
+// into out unless out is nil. Members that out does not know are ignored. Without
+// out, the answer to a change must be empty or JSON all the same: a proxy's page
+// proves nothing. It returns a *providers.Error.
 func (c *Client) Do(ctx context.Context, req Request, out any) (Response, error) {
-	a, response, err := c.exchange(ctx, req, out != nil)
+	a, response, err := c.exchange(ctx, req, out != nil || req.Retry.isChange())
 	if err != nil {
 		return response, err
 	}
 	defer a.close()
-	if out == nil {
-		return response, nil
-	}
-	if len(a.body) > maxBody {
+	switch {
+	case len(a.body) > maxBody:
 		return response, c.brokenAnswer(req, response, "the answer is longer than 8 MiB", nil)
+	case out == nil && len(bytes.TrimSpace(a.body)) > 0 && !json.Valid(a.body):
+		return response, c.brokenAnswer(req, response, "the answer is not JSON", nil)
+	case out == nil:
+		return response, nil
 	}
 	if err := json.Unmarshal(a.body, out); err != nil {
 		cause := jsonFault(err)
@@ -438,7 +441,7 @@ func (c *Client) problem(a *attempt, response Response, req Request) error {
 	code, message := c.dialect.Problem(response.Status, body)
 	e.VendorCode = a.quotable(code)
 	if message = a.quotable(message); message != "" {
-		e.Message += `; the vendor says: "` + message + `"`
+		e.Message += "; the vendor says: " + sanitize.Quote(message)
 	}
 	return e
 }

@@ -156,14 +156,22 @@ func TestReusedConnection(t *testing.T) {
 	}
 }
 
-// TestBodyNotWanted takes a 2xx for done where nothing of its body is wanted.
+// TestBodyNotWanted takes a 2xx for done where nothing of its body is wanted, unless
+// the body shows that it is not the vendor's.
 func TestBodyNotWanted(t *testing.T) {
-	each(t, map[string]http.HandlerFunc{
-		"none": status(204, ""), "JSON": status(200, `{"a":1}`), "HTML": status(202, "<html>"), "truncated": truncated,
-	}, func(t *testing.T, answer http.HandlerFunc) {
-		v := serve(t, answer)
-		_, err := client(t, v.URL).Do(t.Context(), call(transport.Repeatable), nil)
-		wantCode(t, err, "")
+	type test struct {
+		answer http.HandlerFunc
+		code   providers.Code
+	}
+	each(t, map[string]test{
+		"none": {status(204, ""), ""}, "JSON": {status(200, `{"a":1}`), ""}, "white space": {status(200, " \n"), ""},
+		"HTML":      {status(202, "<html>", "Content-Type", "text/html"), providers.CodeOutcomeUnknown},
+		"not JSON":  {status(200, "upstream said {"), providers.CodeOutcomeUnknown},
+		"truncated": {truncated, providers.CodeOutcomeUnknown},
+	}, func(t *testing.T, test test) {
+		v := serve(t, test.answer)
+		_, err := client(t, v.URL).Do(t.Context(), call(transport.Once), nil)
+		wantCode(t, err, test.code)
 		want(t, "requests", v.requests.Load(), 1)
 	})
 }
