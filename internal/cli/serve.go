@@ -82,7 +82,8 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 	}
 	c := s.config.Serve
 	listener, err := server.Listen(ctx, server.ListenOptions{
-		Addr: c.Listen, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, BehindTLSProxy: c.BehindTLSProxy, Authenticated: true,
+		Addr: c.Listen, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, BehindTLSProxy: c.BehindTLSProxy,
+		Authenticated: true, // there is always a token
 	}, s.log)
 	if err != nil {
 		return err

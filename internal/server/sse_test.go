@@ -11,6 +11,24 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/server"
 )
 
+// A silent event stream is kept alive with pings, whose answers nobody waits for.
+func TestSSEKeepAlive(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{Times: server.Times{KeepAlive: time.Millisecond}})
+	events, messages, _ := s.open(t)
+	events.await(t, `"method":"ping"`)
+	for _, pong := range []string{`{"jsonrpc":"2.0","id":1,"result":{}}`, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"what is a ping?"}}`} {
+		if got := s.do(t, http.MethodPost, messages, pong, nil).StatusCode; got != http.StatusAccepted {
+			t.Errorf("%s: status %d", pong, got)
+		}
+	}
+	s.finish(t)
+	events.await(t, cleanEnd)
+	if strings.Contains(events.String(), "error") {
+		t.Errorf("a pong was answered:\n%s", events)
+	}
+}
+
 // A stop finishes what is under way, answers it, and takes nothing new.
 func TestSSEStop(t *testing.T) {
 	t.Parallel()

@@ -294,7 +294,7 @@ func (s *web) listModernly(t *testing.T) *http.Response {
 // A session without a request or a stream ends after a while; one that listens does not.
 func TestIdleSessions(t *testing.T) {
 	t.Parallel()
-	s := startWeb(t, server.HTTPOptions{Times: server.Times{Idle: time.Second}})
+	s := startWeb(t, server.HTTPOptions{Times: server.Times{Idle: time.Second, KeepAlive: time.Millisecond}})
 	idle, listening := s.initialize(t, nil), s.initialize(t, nil)
 	stream := follow(s.do(t, http.MethodGet, "/mcp", "", in(listening)).Body)
 	s.log.await(t, "Sweeping expired session")
