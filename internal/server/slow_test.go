@@ -18,8 +18,9 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/server"
 )
 
-// short is how long clients have in tests in which they take too long.
-const short = 50 * time.Millisecond
+// short is how long clients have in tests in which some take too long; the others are in time also
+// on a machine that has other things to do.
+const short = time.Second
 
 // wantEnd reads what the server still says until it ends the connection.
 func wantEnd(t *testing.T, conn net.Conn) string {
@@ -77,9 +78,7 @@ func TestSlowAnswersAreWaitedFor(t *testing.T) {
 		result <- string(body)
 	}()
 	receive(t, s.began, "the call")
-	for range 3 { // each takes as long as a client may
-		wantEnd(t, s.raw(t, "GET /healthz HTTP/1.1\r\nHost:"))
-	}
+	wantEnd(t, s.raw(t, "GET /healthz HTTP/1.1\r\nHost:")) // which takes as long as a client may
 	close(s.release)
 	if got := receive(t, result, "the answer"); !strings.Contains(got, "finished") {
 		t.Errorf("the call: %s", got)
