@@ -44,7 +44,7 @@ func (a *app) callCommand() *cobra.Command {
 // callOnce calls one tool of a server in this process.
 func (a *app) callOnce(cmd *cobra.Command, tool string, arguments map[string]any, asJSON bool) error {
 	a.quiet()
-	s, err := a.setUp(cmd, true)
+	s, err := a.setUp(cmd)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,7 @@ type flags struct {
 	logLevel   string
 	logFormat  string
 	demo       bool
+	serve      *config.ServeFlags // nil for every command but the one that serves
 }
 
 // errToldAlready ends a command with exit code 1 after it said why.
@@ -76,7 +77,7 @@ func (a *app) rootCommand() *cobra.Command {
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serveStdio(cmd) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return a.serve(cmd) },
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.flags.configFile, "config", "", "configuration file (default: TOKENREEVE_CONFIG, else tokenreeve/config.json in the user's configuration directory)")
@@ -101,10 +102,10 @@ func (a *app) rootCommand() *cobra.Command {
 }
 
 // configuration reads the configuration as the flags say.
-func (a *app) configuration(cmd *cobra.Command, stdio bool) (config.Config, error) {
+func (a *app) configuration(cmd *cobra.Command) (config.Config, error) {
 	options := config.Options{
 		ConfigFile: a.flags.configFile, StateDir: a.flags.stateDir,
-		LogLevel: a.flags.logLevel, LogFormat: a.flags.logFormat, Stdio: stdio,
+		LogLevel: a.flags.logLevel, LogFormat: a.flags.logFormat, Stdio: true, Serve: a.flags.serve,
 	}
 	if cmd.Flags().Changed("read-only") {
 		options.ReadOnly = &a.flags.readOnly

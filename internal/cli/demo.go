@@ -29,7 +29,7 @@ func (a *app) demoCommand() *cobra.Command {
 			if a.flags.logLevel == "" {
 				a.flags.logLevel = "error"
 			}
-			s, err := a.setUp(cmd, true)
+			s, err := a.setUp(cmd)
 			if err != nil {
 				return err
 			}

@@ -49,7 +49,7 @@ func (a *app) operatorConfiguration(cmd *cobra.Command) (config.Config, error) {
 	if a.flags.demo {
 		return config.Config{}, errors.New("--demo keeps its state in a temporary directory of its own; give that with --state-dir, and leave --demo out")
 	}
-	return a.configuration(cmd, true)
+	return a.configuration(cmd)
 }
 
 // withLedger hands the ledger to use, or nil where there is none: reading makes nothing.

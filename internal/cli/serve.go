@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	mcpserver "github.com/mark3labs/mcp-go/server"
 	"github.com/spf13/cobra"
 
 	"github.com/tokenreeve/tokenreeve/auth"
@@ -15,44 +16,49 @@ import (
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
-// serveStdio serves one client over standard input and output.
-func (a *app) serveStdio(cmd *cobra.Command) error {
-	s, err := a.setUp(cmd, true)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	s.env.OnFirstClient = s.env.Attend
-	mcp, err := server.New(a.version, s.env)
-	if err != nil {
-		return err
-	}
-	s.log.Debug("serving over stdio", "connections", len(s.env.Connections))
-	return server.Stdio(cmd.Context(), mcp, s.env.Work, a.streams.In, a.streams.Out, s.config.Timeout, s.log)
-}
-
 func (a *app) serveCommand() *cobra.Command {
-	var listen string
+	var f config.ServeFlags
+	var behindTLSProxy bool
+	var maxSessions, maxCalls int
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve over stdio, or with --listen over server-sent events",
-		Long: "Serves over stdio, or with --listen over server-sent events at /sse and /message.\n\n" +
-			"Callers present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters);\n" +
-			"where that is not set, a random one is made and shown once on standard error.",
+		Short: "Serve over stdio, or with --listen over HTTP",
+		Long: "Serves over stdio, or with --listen over HTTP: Streamable HTTP at /mcp, server-sent events\n" +
+			"at /sse and /message, and /healthz and /readyz for whoever watches it.\n\n" +
+			"Callers over HTTP present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters);\n" +
+			"where that is not set, a random one is made and shown once on standard error. Beyond this\n" +
+			"machine it wants TLS. The section serve of the configuration file has the same settings.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if listen == "" {
-				return a.serveStdio(cmd)
+			for name, set := range map[string]func(){
+				"behind-tls-proxy": func() { f.BehindTLSProxy = &behindTLSProxy },
+				"max-sessions":     func() { f.MaxSessions = &maxSessions },
+				"max-calls":        func() { f.MaxCalls = &maxCalls },
+			} {
+				if cmd.Flags().Changed(name) {
+					set()
+				}
 			}
-			return a.serveSSE(cmd, listen)
+			a.flags.serve = &f
+			return a.serve(cmd)
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", "", "loopback address, for example 127.0.0.1:7777")
+	flags := cmd.Flags()
+	flags.StringVar(&f.Listen, "listen", "", "address for HTTP, for example 127.0.0.1:7777")
+	flags.StringVar(&f.Transport, "transport", "", "http (Streamable HTTP), sse or both (default both)")
+	flags.StringVar(&f.TLSCert, "tls-cert", "", "PEM file of the certificate and those that lead to its authority; read again when it changes")
+	flags.StringVar(&f.TLSKey, "tls-key", "", "PEM file of its key")
+	flags.BoolVar(&behindTLSProxy, "behind-tls-proxy", false, "listen without TLS beyond this machine, since a proxy in front does it")
+	flags.StringSliceVar(&f.AllowedHosts, "allowed-hosts", nil, "names by which clients reach the server, HOST or HOST:PORT (default the listener's own)")
+	flags.StringSliceVar(&f.AllowedOrigins, "allowed-origins", nil, "origins of web pages that may call from elsewhere, for example https://app.example.com")
+	flags.IntVar(&maxSessions, "max-sessions", 0, "sessions that may be open at the same time (default 1000)")
+	flags.IntVar(&maxCalls, "max-calls", 0, "calls that one caller may have under way at the same time (default 16)")
 	return cmd
 }
 
-func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
-	s, err := a.setUp(cmd, false)
+// serve serves over HTTP where flags or file say so, else over stdio.
+func (a *app) serve(cmd *cobra.Command) error {
+	s, err := a.setUp(cmd)
 	if err != nil {
 		return err
 	}
@@ -62,19 +68,40 @@ func (a *app) serveSSE(cmd *cobra.Command, listen string) error {
 	if err != nil {
 		return err
 	}
+	if !a.listens(s.config) {
+		s.log.Debug("serving over stdio", "connections", len(s.env.Connections))
+		return server.Stdio(cmd.Context(), mcp, s.env.Work, a.streams.In, a.streams.Out, s.config.Timeout, s.log)
+	}
+	return a.serveHTTP(cmd.Context(), s, mcp)
+}
+
+func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer) error {
 	bearer, shown, err := bearerToken(os.Getenv("TOKENREEVE_BEARER_TOKEN"))
 	if err != nil {
 		return err
 	}
-	listener, err := server.Listen(cmd.Context(), listen)
+	c := s.config.Serve
+	listener, err := server.Listen(ctx, server.ListenOptions{
+		Addr: c.Listen, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, BehindTLSProxy: c.BehindTLSProxy,
+		Authenticated: true, // there is always a token
+	}, s.log)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.streams.Err, "tokenreeve serves http://%s/sse\n", listener.Addr())
+	if c.Transport != config.TransportSSE {
+		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/mcp\n", listener.URL)
+	}
+	if c.Transport != config.TransportHTTP {
+		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/sse\n", listener.URL)
+	}
 	if shown != "" {
 		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
 	}
-	return server.SSE(cmd.Context(), mcp, s.env.Work, listener, bearer, s.config.Timeout, s.log)
+	return server.HTTP(ctx, mcp, s.env.Work, listener, server.HTTPOptions{
+		Authenticate: auth.Middleware(bearer, auth.Options{BehindProxy: c.BehindTLSProxy, Log: s.log}),
+		Transport:    c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
+		MaxSessions: c.MaxSessions, MaxCalls: c.MaxCalls, Patience: s.config.Timeout,
+	}, s.log)
 }
 
 // bearerToken returns the configured bearer token's check, or that of a new token
@@ -99,26 +126,30 @@ type setting struct {
 	close  func()
 }
 
-// setUp reads the configuration, or starts the demo's sandbox in its place.
-func (a *app) setUp(cmd *cobra.Command, stdio bool) (setting, error) {
+// setUp reads the configuration, or starts the demo's sandbox in its place. A command that serves
+// serves stdio only where nothing is listened on.
+func (a *app) setUp(cmd *cobra.Command) (setting, error) {
 	if a.flags.demo {
-		return a.setUpDemo(cmd, stdio)
+		return a.setUpDemo(cmd)
 	}
-	c, err := a.configuration(cmd, stdio)
+	c, err := a.configuration(cmd)
 	if err != nil {
 		return setting{}, err
 	}
 	log := a.logger(c.Log)
-	env, release, err := a.environment(c, stdio, log)
+	env, release, err := a.environment(c, !a.listens(c), log)
 	return setting{config: c, env: env, log: log, close: release}, err
 }
+
+// listens reports whether the command is to serve HTTP.
+func (a *app) listens(c config.Config) bool { return a.flags.serve != nil && c.Serve.Listen != "" }
 
 // demoSeed makes every demo the same.
 const demoSeed = 7
 
 // setUpDemo starts a sandbox in this process and connects to it. Everything it
 // writes goes to a temporary directory.
-func (a *app) setUpDemo(cmd *cobra.Command, stdio bool) (setting, error) {
+func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
 	dir, err := os.MkdirTemp("", "tokenreeve-demo-")
 	if err != nil {
 		return setting{}, fmt.Errorf("temporary state directory: %w", err)
@@ -142,8 +173,14 @@ func (a *app) setUpDemo(cmd *cobra.Command, stdio bool) (setting, error) {
 	}
 	c.ReadOnly = a.flags.readOnly
 	c.Log = config.Log{Level: a.flags.logLevel, Format: a.flags.logFormat}
+	if a.flags.serve != nil {
+		if c.Serve, err = config.ServeOf(*a.flags.serve); err != nil {
+			closeAll()
+			return setting{}, err
+		}
+	}
 	log := a.logger(c.Log)
-	env, release, err := a.environment(c, stdio, log)
+	env, release, err := a.environment(c, !a.listens(c), log)
 	if err != nil {
 		closeAll()
 		return setting{}, err

@@ -16,7 +16,7 @@ func (a *app) toolsCommand() *cobra.Command {
 		Short: "List the tools that are offered, with class and schema",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.setUp(cmd, true)
+			s, err := a.setUp(cmd)
 			if err != nil {
 				return err
 			}

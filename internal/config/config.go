@@ -32,6 +32,7 @@ type Config struct {
 	CAFile             string                `json:"ca_file,omitempty" jsonschema_description:"PEM file of certificates to trust besides the system's."`
 	Timeout            time.Duration         `json:"timeout,omitempty" jsonschema:"default=30s" jsonschema_description:"Limit of one vendor call, from 1s to 5m."`
 	Log                Log                   `json:"log,omitzero" jsonschema_description:"What is logged to standard error, and how."`
+	Serve              Serve                 `json:"serve,omitzero" jsonschema_description:"How tokenreeve serve serves several callers over HTTP. Flags of that command take precedence."`
 	ReadOnly           bool                  `json:"read_only,omitempty" jsonschema:"default=false" jsonschema_description:"Offer only the tools that change nothing."`
 
 	// File is the configuration file that was read, empty where there was none.
@@ -151,6 +152,31 @@ func (s *Sink) VaultOptions() sink.VaultOptions {
 	}
 }
 
+// The transports of HTTP.
+const (
+	TransportSSE  = "sse"
+	TransportHTTP = "http"
+	TransportBoth = "both"
+)
+
+// Serve says how HTTP is served.
+type Serve struct {
+	Listen         string   `json:"listen,omitempty" jsonschema_description:"Where to listen, HOST:PORT; stdio is served without one. An address that other machines reach needs TLS."`
+	Transport      string   `json:"transport,omitempty" jsonschema:"enum=sse,enum=http,enum=both,default=both" jsonschema_description:"http: Streamable HTTP at /mcp. sse: server-sent events at /sse and /message. both: both."`
+	TLS            TLS      `json:"tls,omitzero" jsonschema_description:"The certificate, which is read again when it changes."`
+	BehindTLSProxy bool     `json:"behind_tls_proxy,omitempty" jsonschema:"default=false" jsonschema_description:"Listen without TLS beyond this machine, since a proxy in front does it."`
+	AllowedHosts   []string `json:"allowed_hosts,omitempty" jsonschema_description:"The names by which clients reach the server, HOST or HOST:PORT; without a port that of https, or of http where there is no TLS. By default the listener's own."`
+	AllowedOrigins []string `json:"allowed_origins,omitempty" jsonschema_description:"Origins of web pages that may call from elsewhere, such as https://app.example.com. None by default."`
+	MaxSessions    int      `json:"max_sessions,omitempty" jsonschema:"minimum=1,maximum=100000,default=1000" jsonschema_description:"Sessions that may be open at the same time."`
+	MaxCalls       int      `json:"max_calls,omitempty" jsonschema:"minimum=1,maximum=1000,default=16" jsonschema_description:"Calls that one caller may have under way at the same time."`
+}
+
+// TLS names the PEM files of a certificate.
+type TLS struct {
+	Cert string `json:"cert,omitempty" jsonschema_description:"Absolute path, or one that begins with ~/, of the certificate and those that lead to its authority."`
+	Key  string `json:"key,omitempty" jsonschema_description:"Absolute path, or one that begins with ~/, of its key."`
+}
+
 // Log says what is logged to standard error, and how.
 type Log struct {
 	Level  string `json:"level,omitempty" jsonschema:"enum=debug,enum=info,enum=warn,enum=error,default=info" jsonschema_description:"The least level that is logged."`
@@ -163,6 +189,11 @@ func (c *Config) setDefaults() {
 	c.RateReserve = 0.2
 	c.Timeout = 30 * time.Second
 	c.Log = Log{Level: "info", Format: "text"}
+	c.Serve.setDefaults()
+}
+
+func (s *Serve) setDefaults() {
+	s.Transport, s.MaxSessions, s.MaxCalls = TransportBoth, 1000, 16
 }
 
 func (c *Connection) setDefaults() {

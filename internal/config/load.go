@@ -31,9 +31,13 @@ type Options struct {
 	LogLevel   string // --log-level
 	LogFormat  string // --log-format
 
+	// Serve are the flags of the command that serves, nil for any other.
+	Serve *ServeFlags
+
 	// Getenv reads the environment; nil stands for os.Getenv. An empty variable counts as unset.
 	Getenv func(name string) string
-	// Stdio says that a local user is served, who gets a file sink without configuring one.
+	// Stdio says that a local user is served, who gets a file sink without configuring one. With the
+	// flags of the command that serves, it says so where nothing is listened on.
 	Stdio bool
 }
 
@@ -140,6 +144,9 @@ func (l *loader) applyFlags() {
 		l.config.Log.Format = value
 		checkOneOf(&l.problems, "--log-format", value, logFormats())
 	}
+	if l.options.Serve != nil {
+		l.applyServeFlags(*l.options.Serve)
+	}
 }
 
 func (l *loader) findStateDir() {
@@ -165,7 +172,7 @@ func (l *loader) findStateDir() {
 // fillIn completes a valid configuration.
 func (l *loader) fillIn() {
 	c := &l.config
-	if len(c.Sinks) == 0 && l.options.Stdio {
+	if len(c.Sinks) == 0 && l.options.Stdio && (l.options.Serve == nil || c.Serve.Listen == "") {
 		c.Sinks = map[string]Sink{"files": {Type: FileSink, Directory: filepath.Join(c.StateDir, "secrets")}}
 	}
 	if len(c.Sinks) == 1 {

@@ -152,6 +152,7 @@ func TestFile(t *testing.T) {
 		RateReserve:     0.2,
 		Timeout:         30 * time.Second,
 		Log:             config.Log{Level: "info", Format: "text"},
+		Serve:           config.Serve{Transport: "both", MaxSessions: 1000, MaxCalls: 16},
 		File:            filepath.Join(env["HOME"], "config/tokenreeve/config.json"),
 		StateDir:        filepath.Join(env["HOME"], "state/tokenreeve"),
 		DefaultSink:     "files",

@@ -56,6 +56,7 @@ func (l *loader) check() {
 	if c.CAFile != "" {
 		c.CAFile = l.checkPath("ca_file", c.CAFile)
 	}
+	l.checkServe()
 	checkOneOf(ps, "log.level", c.Log.Level, logLevels())
 	checkOneOf(ps, "log.format", c.Log.Format, logFormats())
 }

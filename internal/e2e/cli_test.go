@@ -259,7 +259,7 @@ func TestVersionAndHelp(t *testing.T) {
 	}
 	for command, want := range map[string][]string{
 		"":        {"serves one MCP client over stdio", "serve", "sandbox", "demo", "call", "tools", "version", "--config", "--demo", "--read-only", "--state-dir", "--log-level", "--log-format"},
-		"serve":   {"--listen", "TOKENREEVE_BEARER_TOKEN"},
+		"serve":   {"--listen", "--transport", "--tls-cert", "--tls-key", "--behind-tls-proxy", "--allowed-hosts", "--allowed-origins", "--max-sessions", "--max-calls", "TOKENREEVE_BEARER_TOKEN"},
 		"call":    {"--json", "key=value"},
 		"tools":   {"--json"},
 		"sandbox": {"--listen", "--tokens", "--seed"},

@@ -1,68 +1,114 @@
 package server
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
-	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/tools"
+)
+
+// The transports of HTTP.
+const (
+	TransportSSE  = "sse"  // server-sent events, at /sse and /message
+	TransportHTTP = "http" // Streamable HTTP, at /mcp
+	TransportBoth = "both"
 )
 
 // The bounds of HTTP.
 const (
-	maxRequest    = 1 << 20 // bytes
-	headerTime    = 10 * time.Second
-	bodyTime      = 30 * time.Second
-	idleTime      = 2 * time.Minute
-	keepAliveTime = 20 * time.Second
+	maxRequest = 1 << 20 // bytes
+	maxHeader  = 64 << 10
+
+	defaultSessions = 1000
+	defaultCalls    = 16
+
+	// A principal may have so many messages in work at a time, of which calls are a part. Answers
+	// that an event stream's client has not read count for the stream alone.
+	minMessages     = 64
+	messagesForCall = 4
 )
 
-// Listen opens addr, which must be a loopback address: callers come with one
-// shared token and without TLS.
-func Listen(ctx context.Context, addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("--listen %q is not HOST:PORT, for example 127.0.0.1:7777", addr)
-	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("--listen %q is not a loopback address: use 127.0.0.1:PORT, [::1]:PORT or localhost:PORT", addr)
-	}
-	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", addr)
+// HTTPOptions say who may come over HTTP, and within which bounds. Zero stands for the default.
+type HTTPOptions struct {
+	// Authenticate lets a request pass with its principal in the context, and answers every other
+	// one itself. It is required.
+	Authenticate func(http.Handler) http.Handler
+	// Transport is which of the transports is served; both by default.
+	Transport string
+	// Hosts are the names, HOST:PORT or HOST alone, by which clients reach the listener; those of
+	// the listener by default.
+	Hosts []string
+	// Origins are those of the web pages that may call from elsewhere; none by default.
+	Origins []string
+	// MaxSessions caps the open sessions of all callers, 1,000 by default.
+	MaxSessions int
+	// MaxCalls caps the calls that one principal has under way, 16 by default.
+	MaxCalls int
+	// Patience is how long calls may go on once the server stops.
+	Patience time.Duration
+	Times    Times
 }
 
-// SSE serves on the listener until ctx is done: server-sent events at /sse and
-// /message, /healthz and /readyz. Then it takes no new calls, lets those under
-// way finish for at most patience, and waits for every change that was sent.
-func SSE(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l net.Listener, bearer *auth.Bearer, patience time.Duration, logger *slog.Logger) error {
-	port := l.Addr().(*net.TCPAddr).Port
-	hosts := auth.LoopbackHosts(port)
-	open := &streams{open: map[string]*outstanding{}}
-	events := mcpserver.NewSSEServer(s,
-		mcpserver.WithKeepAliveInterval(keepAliveTime),
-		mcpserver.WithUseFullURLForMessageEndpoint(false),
-		mcpserver.WithSessionIDGenerator(open.idOf),
-		// Without this the library lets every origin read the stream.
-		mcpserver.WithSSECORS(mcpserver.WithCORSAllowedOrigins(origins(hosts)...)),
-	)
+// Times bound how long clients keep the server waiting. Zero stands for the default.
+type Times struct {
+	// Read is how long a client may take to send a request; 15 seconds.
+	Read time.Duration
+	// Write is how long a client may take to read an answer, or one event of a stream; 10 seconds.
+	Write time.Duration
+	// Connection is how long a connection may wait for its next request; 2 minutes.
+	Connection time.Duration
+	// KeepAlive is how often a silent stream is written to; every 20 seconds.
+	KeepAlive time.Duration
+	// Idle is how long a session of Streamable HTTP may be without a request and without a stream; 30
+	// minutes, which is longer than any call, and at least a second.
+	Idle time.Duration
+}
+
+func (t Times) withDefaults() Times {
+	return Times{
+		Read: cmp.Or(t.Read, 15*time.Second), Write: cmp.Or(t.Write, 10*time.Second), Connection: cmp.Or(t.Connection, 2*time.Minute),
+		KeepAlive: cmp.Or(t.KeepAlive, 20*time.Second), Idle: cmp.Or(t.Idle, 30*time.Minute),
+	}
+}
+
+func (o HTTPOptions) withDefaults(l *Listener) HTTPOptions {
+	o.Transport = cmp.Or(o.Transport, TransportBoth)
+	o.MaxSessions = cmp.Or(o.MaxSessions, defaultSessions)
+	o.MaxCalls = cmp.Or(o.MaxCalls, defaultCalls)
+	o.Times = o.Times.withDefaults()
+	if len(o.Hosts) == 0 {
+		o.Hosts = l.Hosts
+	}
+	return o
+}
+
+// HTTP serves on the listener until ctx is done. Then it takes no new sessions and calls, lets those
+// under way finish for at most Patience, waits for every change that was sent, and ends the streams.
+func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *Listener, o HTTPOptions, logger *slog.Logger) error {
+	if o.Authenticate == nil {
+		return errors.New("no caller could be told from another over HTTP")
+	}
+	if len(o.Hosts) == 0 && l.isWildcard {
+		logger.Warn("clients that do not name localhost are refused; name the server in --allowed-hosts")
+	}
+	o = o.withDefaults(l)
+	v := newService(s, work, o, logger)
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
 	defer disconnect()
 	httpServer := &http.Server{
-		Handler:           routes(events, open, work, bearer, hosts),
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    64 << 10,
+		Handler:           v.handler(l.isSecure),
+		ReadHeaderTimeout: o.Times.Read,
+		ReadTimeout:       o.Times.Read, // of the body, whether we read it or not; streams go on
+		IdleTimeout:       o.Times.Connection,
+		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return connected },
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
@@ -75,14 +121,14 @@ func SSE(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l net
 	case <-ctx.Done():
 	}
 	logger.Debug("stopping: what is under way is finished first")
-	finish(context.WithoutCancel(ctx), work, patience, logger)
+	finish(context.WithoutCancel(ctx), work, o.Patience, logger)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
 	defer cancel()
-	open.wait(last)
-	events.CloseSessions()
+	v.end(last)
 	if httpServer.Shutdown(last) != nil {
 		disconnect()
-		return errors.Join(failure, httpServer.Close())
+		failure = errors.Join(failure, httpServer.Close())
+		v.waitForRequests(context.WithoutCancel(ctx), logger)
 	}
 	return failure
 }
@@ -98,65 +144,4 @@ func finish(ctx context.Context, work *tools.Tracker, patience time.Duration, lo
 		work.Abort()
 		_ = work.Wait(ctx) // ctx has no end
 	}
-}
-
-func origins(hosts []string) []string {
-	all := make([]string, len(hosts))
-	for i, host := range hosts {
-		all[i] = "http://" + host
-	}
-	return all
-}
-
-// routes puts the checks in front of every route: Host and Origin first, then the
-// caller, then the size.
-func routes(events *mcpserver.SSEServer, open *streams, work *tools.Tracker, bearer *auth.Bearer, hosts []string) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if work.IsStopping() {
-			http.Error(w, "stopping", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ready\n")
-	})
-	mux.Handle("GET /sse", bearer.Middleware(unlessStopping(work, open.handler(events.SSEHandler()))))
-	mux.Handle("POST /message", bearer.Middleware(unlessStopping(work, message(open, events.MessageHandler()))))
-	return auth.CheckHostOrigin(hosts...)(mux)
-}
-
-// unlessStopping refuses new sessions and messages once the server stops.
-func unlessStopping(work *tools.Tracker, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if work.IsStopping() {
-			http.Error(w, "the server is shutting down", http.StatusServiceUnavailable)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// message bounds a message's type, size and time. A browser cannot send JSON to
-// another origin without asking first.
-func message(open *streams, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-			http.Error(w, "Content-Type must be application/json", http.StatusUnsupportedMediaType)
-			return
-		}
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLarge):
-			http.Error(w, fmt.Sprintf("a message has at most %d bytes", maxRequest), http.StatusRequestEntityTooLarge)
-			return
-		case err != nil:
-			http.Error(w, "the message broke off", http.StatusBadRequest)
-			return
-		}
-		open.begin(r.URL.Query().Get("sessionId"), body)
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		next.ServeHTTP(w, r)
-	})
 }

@@ -9,26 +9,44 @@ import (
 
 // outstanding knows the requests that were not answered yet.
 type outstanding struct {
-	mu   sync.Mutex
-	ids  map[string]int
-	idle chan struct{} // closed by the last answer while someone waits
+	mu    sync.Mutex
+	ids   map[string][]int // the sizes of the requests with an id, in bytes
+	count int
+	bytes int
+	idle  chan struct{} // closed by the last answer while someone waits
 }
 
-func newOutstanding() *outstanding { return &outstanding{ids: map[string]int{}} }
+func newOutstanding() *outstanding { return &outstanding{ids: map[string][]int{}} }
 
 // begin notes a request: a message with method and id.
 func (o *outstanding) begin(line []byte) {
-	var message struct {
-		ID     any             `json:"id"`
-		Method string          `json:"method"`
-		Result json.RawMessage `json:"result"`
+	if m := parseMessage(line); m.isRequest() {
+		o.add(m, len(line))
 	}
-	if json.Unmarshal(line, &message) != nil || message.Method == "" || message.ID == nil || message.Result != nil {
-		return // nothing that the library answers, or nothing that it answers under an id
-	}
+}
+
+func (o *outstanding) add(m message, size int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ids[idText(message.ID)]++
+	o.addLocked(m, size)
+}
+
+// addWithin notes a request unless so many are outstanding, or requests of so many bytes.
+func (o *outstanding) addWithin(m message, size, maxCount, maxBytes int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.count >= maxCount || o.bytes >= maxBytes {
+		return false
+	}
+	o.addLocked(m, size)
+	return true
+}
+
+func (o *outstanding) addLocked(m message, size int) {
+	id := idText(m.ID)
+	o.ids[id] = append(o.ids[id], size)
+	o.count++
+	o.bytes += size
 }
 
 // idText writes a request's id the same way however its sender wrote it.
@@ -48,10 +66,16 @@ func (o *outstanding) end(line []byte) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ids[id]--; o.ids[id] <= 0 {
+	sizes := o.ids[id]
+	if len(sizes) == 0 {
+		return
+	}
+	o.count--
+	o.bytes -= sizes[0]
+	if o.ids[id] = sizes[1:]; len(sizes) == 1 {
 		delete(o.ids, id)
 	}
-	if len(o.ids) == 0 && o.idle != nil {
+	if o.count == 0 && o.idle != nil {
 		close(o.idle)
 		o.idle = nil
 	}
@@ -91,7 +115,7 @@ func answeredID(line []byte) string {
 // wait returns when every request was answered or ctx is done.
 func (o *outstanding) wait(ctx context.Context) {
 	o.mu.Lock()
-	if len(o.ids) == 0 {
+	if o.count == 0 {
 		o.mu.Unlock()
 		return
 	}

@@ -1,5 +1,5 @@
-// Package server serves the tools over stdio, and over HTTP with server-sent
-// events.
+// Package server serves the tools over stdio, and over HTTP: Streamable HTTP and
+// server-sent events on one listener.
 package server
 
 import (
@@ -133,10 +133,10 @@ func (s *sessions) unregister(_ context.Context, session mcpserver.ClientSession
 }
 
 // doneOf returns a channel that is closed when the call's session ends; nil,
-// which never is, where the call has none.
+// which never is, where the call has none, as with the newest protocol over HTTP.
 func (s *sessions) doneOf(ctx context.Context) <-chan struct{} {
 	session := mcpserver.ClientSessionFromContext(ctx)
-	if session == nil {
+	if session == nil || session.SessionID() == "" {
 		return nil
 	}
 	s.mu.Lock()

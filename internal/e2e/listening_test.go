@@ -1,0 +1,106 @@
+package e2e_test
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/client/transport"
+)
+
+// listening is a binary that serves over HTTP.
+type listening struct {
+	*process
+	url, token string
+	http       *http.Client
+}
+
+// listen starts the binary on a free port and reads URL and token as a person
+// would, from stderr.
+func listen(t *testing.T, v *vendors, env []string, args ...string) *listening {
+	t.Helper()
+	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--config", v.config(t, nil), "--log-level", "debug"}, args...)
+	return listens(t, env, args...)
+}
+
+// listens starts the binary with these arguments alone.
+func listens(t *testing.T, env []string, args ...string) *listening {
+	t.Helper()
+	s := &listening{process: start(t, env, args...), http: http.DefaultClient}
+	serves := regexp.MustCompile(`tokenreeve serves (https?://\S+:\d+)/\S+\n`)
+	s.err.await(t, "where it serves", serves.MatchString)
+	t.Cleanup(func() { _ = s.cmd.Process.Signal(terminate) })
+	s.url = serves.FindStringSubmatch(s.err.String())[1]
+	if configured := slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, "TOKENREEVE_BEARER_TOKEN=") }); configured >= 0 {
+		_, s.token, _ = strings.Cut(env[configured], "=")
+		return s
+	}
+	shown := regexp.MustCompile(`bearer token, shown once: (\S+)\n`)
+	s.err.await(t, "the token", shown.MatchString)
+	s.token = shown.FindStringSubmatch(s.err.String())[1]
+	return s
+}
+
+// sse connects the library's client over server-sent events.
+func (s *listening) sse(t *testing.T, version string) *client.Client {
+	t.Helper()
+	c, err := client.NewSSEMCPClient(s.url+"/sse", transport.WithHeaders(s.authorization()), transport.WithHTTPClient(s.http))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	c.OnConnectionLost(func(error) {}) // else it complains on the test's output
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	initialize(t, c, version)
+	return c
+}
+
+// streamable connects the library's client over Streamable HTTP; handler stands for the user.
+func (s *listening) streamable(t *testing.T, version string, options ...client.ClientOption) *client.Client {
+	t.Helper()
+	over, err := transport.NewStreamableHTTP(s.url+"/mcp",
+		transport.WithHTTPHeaders(s.authorization()), transport.WithHTTPBasicClient(s.http), transport.WithHTTPLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := client.NewClient(over, options...)
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	initialize(t, c, version)
+	return c
+}
+
+func (s *listening) authorization() map[string]string {
+	return map[string]string{"Authorization": "Bearer " + s.token}
+}
+
+// get asks a route, with the token or without, and returns status and body.
+func (s *listening) get(t *testing.T, path string, withToken bool) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if withToken {
+		request.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	response, err := s.http.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}

@@ -1,0 +1,71 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// message is what the transports must know of a JSON-RPC message, read as the library reads it.
+type message struct {
+	JSONRPC string `json:"jsonrpc"`
+	ID      any    `json:"id"`
+	Method  string `json:"method"`
+	Result  any    `json:"result"`
+}
+
+// parseMessage returns the zero message for what is none.
+func parseMessage(data []byte) message {
+	var m message
+	if json.Unmarshal(data, &m) != nil {
+		return message{}
+	}
+	return m
+}
+
+// isRequest reports whether the library answers it, under its id.
+func (m message) isRequest() bool { return m.ID != nil && m.Method != "" && m.Result == nil }
+
+// isNotification reports whether the library takes it without an answer.
+func (m message) isNotification() bool { return m.ID == nil && m.Method != "" }
+
+// isModern reports whether a message is of a protocol without sessions, as the library decides it.
+func isModern(h http.Header, data []byte) bool {
+	var m struct {
+		Params struct {
+			Meta *mcp.Meta `json:"_meta"`
+		} `json:"params"`
+	}
+	version := ""
+	if json.Unmarshal(data, &m) == nil {
+		version = m.Params.Meta.ProtocolVersion()
+	}
+	return mcp.IsModernProtocol(version) || mcp.IsModernProtocol(h.Get(mcp.HeaderProtocolVersion))
+}
+
+// readMessage reads a request's body, bounded in type, size and time, or answers the request. A
+// browser cannot send JSON to another origin without asking first.
+func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
+		refuse(w, http.StatusUnsupportedMediaType, "not_json", "Content-Type must be application/json")
+		return nil, false
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		w.Header().Set("Connection", "close")
+		refuse(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a message has at most %d bytes", maxRequest))
+		return nil, false
+	case err != nil:
+		w.Header().Set("Connection", "close")
+		refuse(w, http.StatusBadRequest, "broken_off", "the message broke off")
+		return nil, false
+	}
+	return body, true
+}

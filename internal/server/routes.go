@@ -1,0 +1,165 @@
+package server
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+
+	mcpserver "github.com/mark3labs/mcp-go/server"
+
+	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/tools"
+)
+
+// Route is one route of the listener.
+type Route struct {
+	Method, Path string
+	// Transport is the one that the route belongs to, empty where it belongs to none.
+	Transport string
+	// IsOpen says that no caller is needed.
+	IsOpen bool
+
+	serve func(*service, http.ResponseWriter, *http.Request)
+}
+
+// Routes lists all routes. Host and Origin are checked in front of all of them, and a caller is
+// wanted by all that are not open.
+func Routes() []Route {
+	return []Route{
+		{Method: "GET", Path: "/healthz", IsOpen: true, serve: (*service).health},
+		{Method: "GET", Path: "/readyz", IsOpen: true, serve: (*service).ready},
+		{Method: "GET", Path: "/sse", Transport: TransportSSE, serve: (*service).openEvents},
+		{Method: "POST", Path: "/message", Transport: TransportSSE, serve: (*service).eventMessage},
+		{Method: "POST", Path: "/mcp", Transport: TransportHTTP, serve: (*service).postMessage},
+		{Method: "GET", Path: "/mcp", Transport: TransportHTTP, serve: (*service).listen},
+		{Method: "DELETE", Path: "/mcp", Transport: TransportHTTP, serve: (*service).endSession},
+	}
+}
+
+// service is what stands behind the routes.
+type service struct {
+	options    HTTPOptions
+	work       *tools.Tracker
+	open       *openSessions
+	messages   *tally
+	requests   *tools.Tracker // of HTTP, streams included
+	events     *mcpserver.SSEServer
+	streamable *mcpserver.StreamableHTTPServer
+}
+
+func newService(s *mcpserver.MCPServer, work *tools.Tracker, o HTTPOptions, logger *slog.Logger) *service {
+	v := &service{
+		options: o, work: work, open: newOpenSessions(o.MaxSessions),
+		messages: newTally(max(minMessages, messagesForCall*o.MaxCalls)), requests: tools.NewTracker(),
+	}
+	s.Use(boundCalls(newTally(o.MaxCalls), v.open, logger))
+	v.events = newEvents(s, o)
+	v.streamable = newStreamable(s, v.open, o, logger)
+	return v
+}
+
+// handler puts the checks in front of every route: Host and Origin first, then the caller, then
+// whatever the route itself checks.
+func (v *service) handler(isSecure bool) http.Handler {
+	mux := http.NewServeMux()
+	for _, route := range Routes() {
+		if route.Transport != "" && v.options.Transport != TransportBoth && v.options.Transport != route.Transport {
+			continue
+		}
+		var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route.serve(v, w, r) })
+		if !route.IsOpen {
+			h = v.options.Authenticate(known(v.unlessStopping(route.Method, h)))
+		}
+		mux.Handle(route.Method+" "+route.Path, h)
+	}
+	return v.bounded(newAccess(v.options.Hosts, v.options.Origins, isSecure).check(mux))
+}
+
+// bounded gives what is written its time, and counts the requests under way.
+func (v *service) bounded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer v.requests.Begin()()
+		ctx, cut := context.WithCancel(r.Context())
+		defer cut()
+		out := newPatient(w, v.options.Times.Write, cut)
+		defer out.wait() // net/http may have something left to write
+		if r.ContentLength != 0 && r.Method != http.MethodPost {
+			// A client is not seen to be gone before its body was read.
+			w.Header().Set("Connection", "close")
+			refuse(out, http.StatusBadRequest, "unexpected_body", "a request of this method has no body")
+			return
+		}
+		next.ServeHTTP(out, r.WithContext(ctx))
+	})
+}
+
+// known refuses a request that came through without a principal: further down it would count as
+// the local user's.
+func known(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p, ok := auth.PrincipalFrom(r.Context()); !ok || p.Name == "" {
+			refuse(w, http.StatusUnauthorized, "unauthorized", "it is not known who calls")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unlessStopping refuses new sessions and messages once the server stops. The router takes HEAD for
+// GET; no stream begins with it.
+func (v *service) unlessStopping(method string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case v.work.IsStopping():
+			w.Header().Set("Connection", "close")
+			refuse(w, http.StatusServiceUnavailable, "server_stopping", "the server is shutting down; try again when it is back")
+		case r.Method != method:
+			w.Header().Set("Allow", method)
+			refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "use "+method)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func (*service) health(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
+
+func (v *service) ready(w http.ResponseWriter, _ *http.Request) {
+	if v.work.IsStopping() {
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ready\n")
+}
+
+// tooManySessions refuses a session beyond the cap.
+func tooManySessions(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "30")
+	refuse(w, http.StatusServiceUnavailable, "too_many_sessions",
+		"as many sessions are open as the server keeps; end one that is not needed, or try again later (the operator can raise --max-sessions)")
+}
+
+// tooManyMessages refuses a message of a client that does not wait for, or read, its answers.
+func tooManyMessages(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	refuse(w, http.StatusTooManyRequests, "too_many_messages", "too many messages of this caller were not answered yet; read the answers, then go on")
+}
+
+// end answers what was asked over event streams, and ends all streams.
+func (v *service) end(ctx context.Context) {
+	v.open.wait(ctx)
+	v.events.CloseSessions()
+	_ = v.streamable.Shutdown(ctx) // it has no server of its own that could fail
+	v.open.endAll()
+}
+
+// waitForRequests returns once every handler has. Their connections are closed and their contexts
+// done: it takes no time unless something is wrong.
+func (v *service) waitForRequests(ctx context.Context, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(ctx, writeTime)
+	defer cancel()
+	if v.requests.Wait(ctx) != nil {
+		logger.Error("requests have not ended with their connections")
+	}
+}
