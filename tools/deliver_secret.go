@@ -112,7 +112,6 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 	if err != nil {
 		return out, err
 	}
-	defer o.giveUp(ctx)
 	if now, err := c.Ledger.Get(ctx, d.of.ID); err != nil || now.Outcome != ledger.Escrowed { // another call was faster
 		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: "already_delivered"})
 		return out, errors.Join(err, waitsInEscrow(&now))
@@ -148,7 +147,7 @@ func (c *Call) handOver(ctx context.Context, o *operation, d delivering, minted 
 	ctx = context.WithoutCancel(ctx)
 	m := mintingOut{secret: &secretRow{Fingerprint: c.fingerprint(minted)}}
 	m.warn(c.outdated(ctx, d, minted.Token.ID))
-	delivery, err := o.deliver(ctx, d.to, minted, &m)
+	delivery, err := o.deliver(ctx, d.to, minted, true, &m)
 	if err != nil {
 		p := sinkProblem("the secret is still in escrow: ", err)
 		return o.notDelivered(ctx, p, &m)

@@ -175,7 +175,7 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	return ""
 }
 
-// abandon gives up the operations that a panic left open: else nobody could end them,
+// abandon gives up the operations that a call left open, as a panic does: else nobody could end them,
 // or change their tokens, while this process lives.
 func (c *Call) abandon(ctx context.Context) {
 	if len(c.open) == 0 {

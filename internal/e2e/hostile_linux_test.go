@@ -243,8 +243,15 @@ func (v *hostileVendors) checkRecord(t *testing.T, operation string) {
 	t.Helper()
 	dir := t.TempDir()
 	for _, args := range [][]string{
-		{"list"}, {"list", "--json"}, {"show", operation}, {"show", "--json", operation}, {"verify"}, {"export"}, {"export", "--format", "csv"},
-		{"export", "--output", filepath.Join(dir, "a.jsonl")}, {"export", "--format", "csv", "--output", filepath.Join(dir, "a.csv")},
+		{"list"},
+		{"list", "--json"},
+		{"show", operation},
+		{"show", "--json", operation},
+		{"verify"},
+		{"export"},
+		{"export", "--format", "csv"},
+		{"export", "--output", filepath.Join(dir, "a.jsonl")},
+		{"export", "--format", "csv", "--output", filepath.Join(dir, "a.csv")},
 	} {
 		stdout, stderr := run(t, v.bareEnv(), 0, "", append([]string{"ledger"}, args...)...)
 		clean(t, fmt.Sprint("ledger ", args), stdout+stderr)
