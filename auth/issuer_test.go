@@ -114,9 +114,9 @@ func newIssuer(t testing.TB, keys ...keyPair) *issuer {
 	i := &issuer{}
 	i.set(keys...)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /realm/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /{realm}/.well-known/openid-configuration", func(w http.ResponseWriter, r *http.Request) {
 		document := map[string]any{
-			"issuer": i.name(), "jwks_uri": i.URL + "/keys", "authorization_endpoint": i.URL + "/auth", "token_endpoint": i.URL + "/token",
+			"issuer": i.URL + "/" + r.PathValue("realm"), "jwks_uri": i.URL + "/keys", "authorization_endpoint": i.URL + "/auth", "token_endpoint": i.URL + "/token",
 			"id_token_signing_alg_values_supported": []string{"RS256", "HS256", "none"},
 		}
 		i.answer(w, r, func() any { maps.Copy(document, i.discovery); return document })

@@ -306,11 +306,10 @@ func (p *OIDC) nameOf(c claims) (string, error) {
 	if p.NameClaim == "email" && !c.isTrue("email_verified") {
 		return "", fmt.Errorf("%w: the caller's e-mail address is not verified", ErrRefused)
 	}
-	name := p.prefix + value
-	if _, altered := sanitize.Name(value); altered || sanitize.Message(name) != name || strings.HasPrefix(value, digestPrefix) {
-		name = p.prefix + digest(value)
+	if _, altered := sanitize.Name(value); altered || strings.HasPrefix(value, digestPrefix) {
+		value = digest(value)
 	}
-	return name, nil
+	return p.prefix + value, nil
 }
 
 const digestPrefix = "sha256:"
