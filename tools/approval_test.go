@@ -241,7 +241,7 @@ func TestApprovalByQuestion(t *testing.T) {
 			approval: policy.HumanApproval{Single: policy.ApprovalWhenPossible},
 		})
 		for kind, c := range proposals() {
-			t.Run(kind, func(t *testing.T) { //nolint:paralleltest,tparallel // one server and one person for all
+			t.Run(kind, func(t *testing.T) { // one after the other: they share a server and a person
 				h := all.on(t)
 				p.questions = nil
 				a := c.args(h)
