@@ -30,8 +30,9 @@ fmt: $(LINT) ## format the code
 lint: $(LINT) ## import rules and everything else that a tool can judge
 	$(LINT) run
 
-vet:
+vet: ## the tests' build with fault points is a program of its own
 	go vet ./...
+	go vet -tags faultpoints ./...
 
 tidy: ## fails where go.mod or go.sum would change
 	go mod tidy -diff

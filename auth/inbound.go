@@ -22,7 +22,8 @@ const (
 	randomBearer = 32
 )
 
-// Bearer lets in who presents one token. It keeps the token's SHA-256 only.
+// Bearer lets in who presents the one token of a server without configured callers. It keeps the
+// token's SHA-256 only.
 type Bearer struct {
 	digest [sha256.Size]byte
 }
@@ -50,28 +51,21 @@ func RandomBearer() (*Bearer, string) {
 	return &Bearer{digest: sha256.Sum256([]byte(token))}, token
 }
 
-// Middleware lets a request pass that presents the token, with the principal "bearer" in its
-// context, and answers 401 to every other.
-func (b *Bearer) Middleware(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !b.admits(r.Header) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="tokenreeve"`)
-			refuse(w, http.StatusUnauthorized, "unauthorized", "send the server's bearer token in the Authorization header")
-			return
-		}
-		next.ServeHTTP(w, r.WithContext(WithPrincipal(r.Context(), Principal{Name: "bearer"})))
-	})
+// Authenticate implements Authenticator: the caller is "bearer", an admin.
+func (b *Bearer) Authenticate(r *http.Request) (Principal, error) {
+	token, err := presented(r.Header)
+	if err != nil {
+		return Principal{}, err
+	}
+	digest := sha256.Sum256([]byte(token))
+	if subtle.ConstantTimeCompare(digest[:], b.digest[:]) != 1 {
+		return Principal{}, fmt.Errorf("%w: it is not the server's", ErrRefused)
+	}
+	return NewPrincipal("bearer", MethodBearer, Grant{Role: RoleAdmin}), nil
 }
 
-func (b *Bearer) admits(h http.Header) bool {
-	values := h.Values("Authorization")
-	if len(values) != 1 {
-		return false
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	digest := sha256.Sum256([]byte(strings.TrimLeft(token, " ")))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(digest[:], b.digest[:]) == 1
-}
+// Middleware is [Middleware] with nothing but the token.
+func (b *Bearer) Middleware(next http.Handler) http.Handler { return Middleware(b, Options{})(next) }
 
 // LoopbackHosts returns the names, with port, by which a client on this machine reaches a listener.
 func LoopbackHosts(port int) []string {

@@ -74,7 +74,11 @@ func TestBearer(t *testing.T) {
 				}
 				return
 			}
-			if r.StatusCode != http.StatusUnauthorized || r.Header.Get("WWW-Authenticate") != `Bearer realm="tokenreeve"` {
+			challenge := `Bearer realm="tokenreeve"`
+			if tt.values != nil {
+				challenge += `, error="invalid_token"`
+			}
+			if r.StatusCode != http.StatusUnauthorized || r.Header.Get("WWW-Authenticate") != challenge {
 				t.Errorf("answer %s", text)
 			}
 			if strings.Contains(text, "0123456789") {
@@ -178,7 +182,7 @@ func TestPrincipal(t *testing.T) {
 		t.Errorf("a bare context carries %v", p)
 	}
 	p, ok := auth.PrincipalFrom(auth.WithPrincipal(t.Context(), auth.Local()))
-	if !ok || p.Name != "local" {
+	if !ok || p.Name != "local" || p.Method != auth.MethodStdio || !p.IsLocal || !p.IsAdmin {
 		t.Errorf("PrincipalFrom = %v, %v", p, ok)
 	}
 }

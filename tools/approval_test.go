@@ -713,7 +713,7 @@ func TestQuestionStateWorksOnce(t *testing.T) {
 			t.Errorf("the replay: %+v, sent %v", r, h.sent())
 		}
 	}
-	if r := h.rawCall(t.Context(), bulkTool, everything(), state, right); !r.says(`"status":"confirmation_required"`) {
+	if r := h.rawCall(t.Context(), bulkTool, everything(), state, right); !r.says(`"status":"nothing_to_revoke"`) {
 		t.Errorf("without the code: %+v", r)
 	}
 }

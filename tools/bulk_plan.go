@@ -39,7 +39,7 @@ type bulkPlan struct {
 	everyone []providers.Token // of an org-wide revocation, as just read
 }
 
-// tooMany is the answer to a selection that one preview cannot hold.
+// tooMany is the answer to a selection that one preview cannot hold, or of nothing.
 type tooMany struct{ out bulkRevokeTokensOut }
 
 func (*tooMany) Error() string { return "more targets than one preview may hold" }
@@ -365,8 +365,7 @@ func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
 	case shown != nil:
 		return nil
 	case len(tokens) == 0:
-		out.Status = statusNothing
-		out.Next = "nothing was changed: no token matches that may be revoked"
+		return nothingToRevoke(plan.Warnings)
 	case len(tokens) > most:
 		out.Status = statusTooMany
 		out.Counts = map[string]int{"matching": len(tokens), "at_most": most}
@@ -378,6 +377,13 @@ func (b *bulk) bounded(plan bulkPlan, shown *bulkPlan) error {
 	default:
 		return nil
 	}
+	return &tooMany{out}
+}
+
+func nothingToRevoke(warnings []string) error {
+	var out bulkRevokeTokensOut
+	out.Status, out.Warnings = statusNothing, warnings
+	out.Next = "nothing was changed: no token matches that may be revoked"
 	return &tooMany{out}
 }
 
@@ -441,6 +447,9 @@ func (b *bulk) planEverything(ctx context.Context, own providers.Own, plan bulkP
 	}
 	if err != nil {
 		return plan, err
+	}
+	if shown == nil && plan.Count == 0 {
+		return plan, nothingToRevoke(plan.Warnings)
 	}
 	plan.everyone, plan.Seen = all, likenesses(all)
 	if shown != nil {

@@ -721,7 +721,7 @@ func TestGuesses(t *testing.T) {
 	h := start(t, setup{connections: ruledBy(anyAccess())})
 	const tool = "create_launchdarkly_token"
 	a := args{"connection": launchDarklyName, "name": "guessed", "role": "admin"}
-	open := make([]string, 50)
+	open := make([]string, 20)
 	for i := range open {
 		open[i] = h.call(tool, a).code()
 	}
@@ -745,7 +745,7 @@ func TestGuesses(t *testing.T) {
 				t.Fatalf("guess %s is right", code)
 			}
 		}
-		for range 100 {
+		for range 20 {
 			h.call(tool, with(a, args{"confirm": guess()})).code()
 		}
 	})

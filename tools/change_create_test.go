@@ -518,6 +518,20 @@ func (h *harness) isLost(r result) {
 	}
 }
 
+// TestProvedNotToHaveHappened: where the vendor says that it failed, and its whole list
+// shows no trace of the change, the outcome is known.
+func TestProvedNotToHaveHappened(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	a := args{"connection": mailtrapName, "token_id": number(h.addMailtrap("old").ID)}
+	a["confirm"] = h.preview(rotate, a)
+	h.fault(sandbox.Fault{Method: "POST", Kind: sandbox.Fault500})
+	for tool, a := range map[string]args{createLD: reader(), rotate: a} {
+		h.call(tool, a).fails("vendor_unavailable").says("operation ", "nothing was changed", "again later")
+		h.newest().wantEnd("failed", "vendor_unavailable")
+	}
+}
+
 // TestFailedBeforeTheMint: where nothing that changes something was sent, nobody
 // need look for it.
 func TestFailedBeforeTheMint(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 )
 
@@ -272,6 +273,9 @@ func TestRevocationOutcomes(t *testing.T) {
 		"lost answer, LaunchDarkly":     {ld, lost, "revoked", false},
 		"lost answer, Mailtrap":         {mt, lost, "revoked", false},
 		"lost answer, Atlassian":        {user, lost, "revoked", false},
+		"every answer lost, then gone":  {ld, sandbox.Fault{Kind: sandbox.FaultLostAnswer}, "revoked", false},
+		"likewise at Mailtrap":          {mt, sandbox.Fault{Kind: sandbox.FaultLostAnswer}, "revoked", false},
+		"likewise at Atlassian":         {user, sandbox.Fault{Kind: sandbox.FaultLostAnswer}, "revoked", false},
 		"all answers lost":              {ld, sandbox.Fault{Kind: sandbox.FaultCut}, "outcome_unknown", true},
 		"one 500":                       {mt, sandbox.Fault{Kind: sandbox.Fault500, Times: 1}, "revoked", false},
 		"one 500 that acted":            {ld, sandbox.Fault{Kind: sandbox.Fault500, Applied: true, Times: 1}, "revoked", false},
@@ -297,6 +301,10 @@ func TestRevocationOutcomes(t *testing.T) {
 		}
 		if h.lives(id) != c.lives {
 			t.Errorf("the token lives: %v, want %v", h.lives(id), c.lives)
+		}
+		outcome := map[string]ledger.Outcome{"revoked": ledger.Done, "outcome_unknown": ledger.Unknown, "bad_vendor_answer": ledger.Unknown, "forbidden": ledger.Failed}[c.outcome]
+		if op := h.onRecord(ledger.Query{})[0]; op.Outcome != outcome || (op.Note != "") != (outcome == ledger.Done && c.fault.Kind == sandbox.FaultLostAnswer && c.fault.Times == 0) {
+			t.Errorf("on record: %+v", op)
 		}
 	})
 }

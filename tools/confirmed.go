@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -111,6 +112,7 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 		return nil, c.noLedger(err)
 	}
 	if check.Verdict == ledger.Accepted {
+		fault.Point("taken")
 		return f.confirmed(ctx, c, check.Preview)
 	}
 	return f.answer(ctx, c, check, arguments)
@@ -285,6 +287,7 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 	result, failed := json.Marshal(r)
 	if err = errors.Join(err, failed); err == nil {
 		err = c.Ledger.RecordPreview(ctx, preview, result)
+		fault.Point("recorded")
 	}
 	if err != nil {
 		c.Log.Error("result of a confirmed call not kept", "preview", preview, "error", err)

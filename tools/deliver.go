@@ -79,6 +79,9 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 		return destination{}, err
 	}
 	if err := to.sink.Check(ctx, to.key, to.options); err != nil {
+		if ctx.Err() != nil { // the caller gave up: nothing is wrong with the sink
+			return destination{}, ctx.Err()
+		}
 		return destination{}, sinkProblem("nothing was minted: ", err)
 	}
 	return to, nil

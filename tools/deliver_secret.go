@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
@@ -111,7 +112,6 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 	if err != nil {
 		return out, err
 	}
-	defer o.giveUp(ctx)
 	if now, err := c.Ledger.Get(ctx, d.of.ID); err != nil || now.Outcome != ledger.Escrowed { // another call was faster
 		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: "already_delivered"})
 		return out, errors.Join(err, waitsInEscrow(&now))
@@ -147,12 +147,13 @@ func (c *Call) handOver(ctx context.Context, o *operation, d delivering, minted 
 	ctx = context.WithoutCancel(ctx)
 	m := mintingOut{secret: &secretRow{Fingerprint: c.fingerprint(minted)}}
 	m.warn(c.outdated(ctx, d, minted.Token.ID))
-	delivery, err := o.deliver(ctx, d.to, minted, &m)
+	delivery, err := o.deliver(ctx, d.to, minted, true, &m)
 	if err != nil {
 		p := sinkProblem("the secret is still in escrow: ", err)
 		return o.notDelivered(ctx, p, &m)
 	}
 	seen := c.verify(ctx, d.connection, minted, d.to.sink, delivery)
+	fault.Point("verifying")
 	m.secret.Verified = seen.word()
 	for _, warning := range seen.warnings {
 		m.warn(warning)
@@ -162,9 +163,12 @@ func (c *Call) handOver(ctx context.Context, o *operation, d delivering, minted 
 		return o.notDelivered(ctx, p, &m)
 	}
 	m.warn(o.step(ctx, stepVerified, ledger.Details{Verified: m.secret.Verified}))
-	c.endBoth(ctx, o, d, minted, seen, &m)
-	out.Status, out.Secret, out.Warnings = statusDelivered, m.secret, m.warnings
 	out.Next = oldAlive(&d.of, m.secret.Verified)
+	if out.Next != "" && isGone(ctx, d.connection, providers.Token{ID: d.of.OldTokenID}) {
+		out.Next = "" // ended before the rotation was cut off, or by somebody since
+	}
+	c.endBoth(ctx, o, d, minted, seen, out.Next, &m)
+	out.Status, out.Secret, out.Warnings = statusDelivered, m.secret, m.warnings
 	return nil
 }
 
@@ -187,9 +191,11 @@ func (c *Call) outdated(ctx context.Context, d delivering, token string) (warnin
 }
 
 // endBoth puts on record that the secret is delivered: of the minting first, since a
-// delivery without an outcome is ended by the next server that looks.
-func (c *Call) endBoth(ctx context.Context, o *operation, d delivering, minted providers.Minted, seen verification, m *mintingOut) {
-	err := c.Ledger.Resolve(ctx, d.of.ID, o.id, resolution(&d.of, m.secret.Verified))
+// delivery without an outcome is ended by the next server that looks. next is what is
+// left to do.
+func (c *Call) endBoth(ctx context.Context, o *operation, d delivering, minted providers.Minted, seen verification, next string, m *mintingOut) {
+	err := c.Ledger.Resolve(ctx, d.of.ID, o.id, resolution(m.secret.Verified, next))
+	fault.Point("resolved")
 	if err != nil && !errors.Is(err, ledger.ErrFinished) {
 		c.Log.Error("delivery not on record", "operation", d.of.ID, "by", o.id, "error", err)
 		m.warn("that the secret of operation " + d.of.ID + " is delivered could not be put on record")
@@ -204,10 +210,11 @@ func (c *Call) endBoth(ctx context.Context, o *operation, d delivering, minted p
 	}
 }
 
-// resolution is the outcome of a minting whose secret was delivered from escrow.
-func resolution(minting *ledger.Operation, verified string) ledger.Result {
+// resolution is the outcome of a minting whose secret was delivered from escrow. next is
+// what is left to do about its compromised token.
+func resolution(verified, next string) ledger.Result {
 	r := ledger.Result{Outcome: ledger.Done, Details: ledger.Details{Verified: verified, Note: "delivered from escrow"}}
-	if next := oldAlive(minting, verified); next != "" {
+	if next != "" {
 		r.ErrorCode, r.Note = codeOldAlive, r.Note+"; "+next
 	}
 	return r

@@ -222,6 +222,18 @@ func (w waiting) Holds(ctx context.Context, d sink.Delivery, digest [sha256.Size
 	return w.Sink.(sink.Holder).Holds(ctx, d, digest)
 }
 
+// hesitant is a sink whose first check says that it began and waits.
+type hesitant struct{ waiting }
+
+// Check waits for release.
+func (w hesitant) Check(ctx context.Context, key sink.Key, o sink.Options) error {
+	w.once.Do(func() {
+		close(w.began)
+		<-w.release
+	})
+	return w.Sink.Check(ctx, key, o)
+}
+
 // minted is one call that mints, with its confirm code where it needs one.
 type minted struct {
 	tool       string
@@ -485,7 +497,7 @@ func (h *harness) isDelivered(m minted, escrowed result, to string) {
 		if of.str("resolved_by") != by.str("operation_id") || of.str("deliver_to") != where || of.str("verified") != "true" {
 			h.t.Errorf("on record of the minting is %s", of.text)
 		}
-		if rows := h.unsettled(m.connection); len(rows) > 0 {
+		if rows := h.unsettled(m.connection); m.ends != slices.Equal(rows, []string{id + " done: " + rotate}) || !m.ends && len(rows) > 0 {
 			h.t.Errorf("list_connections names %v", rows)
 		}
 		for _, again := range []any{nil, spare + "/ci/again", "files/again"} {
@@ -499,6 +511,12 @@ func (h *harness) isDelivered(m minted, escrowed result, to string) {
 	if m.ends {
 		h.wantAlive(m.old)
 		h.confirm(revoke, args{"connection": m.connection, "token_id": m.old}).is("revoked")
+		if rows := h.unsettled(m.connection); len(rows) > 0 {
+			h.t.Errorf("list_connections names %v after the end of the compromised token", rows)
+		}
+	}
+	if rows := h.unsettled(m.connection); len(rows) > 0 {
+		h.t.Errorf("list_connections names %v", rows)
 	}
 }
 
@@ -672,8 +690,12 @@ func TestEscrowRetention(t *testing.T) {
 	look := func(after time.Duration, want ...string) {
 		t.Helper()
 		h.clock.advance(after)
-		h.restart(setup{}).env.LookBack(t.Context())
+		again := h.restart(setup{})
+		again.env.LookBack(t.Context())
 		h.wantInEscrow(want...)
+		if !strings.Contains(again.log.String(), stranger) {
+			t.Error("the log does not name the secret of which nothing is on record")
+		}
 	}
 	look(0, first, late, never, stranger)
 	look(24*time.Hour-time.Second, first, late, never, stranger)
@@ -809,7 +831,7 @@ func TestStepThatCannotBeRecorded(t *testing.T) {
 		h.clock.advance(time.Minute)
 		again.recorded(id).wantEnd("escrowed", "interrupted").says(token)
 		again.sendsNothing(func() { again.call(deliver, args{"operation_id": id}).is("delivered") })
-		again.recorded(id).wantEnd("done", map[bool]string{true: "old_token_not_ended"}[m.ends])
+		again.recorded(id).wantEnd("done", "") // the compromised token has ended
 		if files := h.delivered(); len(files) != 1 {
 			t.Errorf("%d files in the sink, want the one that was there", len(files))
 		}
@@ -826,20 +848,8 @@ func TestCancelledAfterTheMint(t *testing.T) {
 		slow := newWaiting(h.spareFiles())
 		h.env.Sinks[spare] = slow
 		m := mint(h, spare+"/ci/deploy")
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { _, _ = h.client.CallTool(ctx, callRequest(m.tool, m.args)) })
-		<-slow.began
-		cancel()
-		h.env.Work.Stop()
-		h.env.Work.Abort()
-		close(slow.release)
-		if err := h.env.Work.Wait(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		wg.Wait()
+		h.endsWhile(m, slow.began, func() { close(slow.release) })
 		again := h.restart(setup{})
-		again.env.Sinks[spare] = again.spareFiles()
 		op := again.newest().wantEnd("done", "")
 		if op.str("verified") != "true" || op.str("deliver_to") != spare+"/ci/deploy" {
 			t.Errorf("on record is %s", op.text)
@@ -854,6 +864,78 @@ func TestCancelledAfterTheMint(t *testing.T) {
 				t.Errorf("the repetition answers %s", r.text)
 			}
 		}
+	})
+}
+
+// endsWhile makes the call. Once it has begun what the test waits for, its client hangs
+// up and the server is told to stop; then the call goes on.
+func (h *harness) endsWhile(m minted, began chan struct{}, goOn func()) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = h.client.CallTool(ctx, callRequest(m.tool, m.args)) })
+	<-began
+	cancel()
+	h.env.Work.Stop()
+	h.env.Work.Abort()
+	goOn()
+	if err := h.env.Work.Wait(h.t.Context()); err != nil {
+		h.t.Fatal(err)
+	}
+	wg.Wait()
+}
+
+// stuck is a sink whose delivery says that it began and lasts as long as it may.
+type stuck struct{ waiting }
+
+// Deliver waits for the end of its time.
+func (w stuck) Deliver(ctx context.Context, _ sink.Key, _ secret.Secret, _ sink.Options) (sink.Delivery, error) {
+	w.once.Do(func() { close(w.began) })
+	<-ctx.Done()
+	return sink.Delivery{}, ctx.Err()
+}
+
+// TestServerStopsWhileTheSinkIsStuck: the wait is bounded, since the secret is in escrow.
+func TestServerStopsWhileTheSinkIsStuck(t *testing.T) {
+	t.Parallel()
+	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
+		h := start(t, setup{})
+		h.env.VendorTime = time.Nanosecond
+		slow := stuck{newWaiting(h.spareFiles())}
+		h.env.Sinks[spare] = slow
+		m := mint(h, spare+"/ci/deploy")
+		h.endsWhile(m, slow.began, func() {})
+		again := h.restart(setup{})
+		op := again.newest().wantEnd("escrowed", "sink_failed")
+		if m.ends {
+			h.wantAlive(m.old)
+		}
+		again.env.Sinks[spare] = again.spareFiles()
+		again.call(deliver, args{"operation_id": op.str("operation_id")}).is("delivered")
+	})
+}
+
+// TestServerStopsWithoutTheEscrow: where the sink is the only place for the secret, it
+// is waited for.
+func TestServerStopsWithoutTheEscrow(t *testing.T) {
+	t.Parallel()
+	each(t, fewMintings(), func(t *testing.T, mint func(*harness, string) minted) {
+		var h *harness
+		h = start(t, setup{}).behind(setup{}, spoiling(http.MethodPost, func() { h.breakEscrow() }))
+		h.env.VendorTime = time.Nanosecond
+		slow := newWaiting(h.spareFiles())
+		h.env.Sinks[spare] = slow
+		m := mint(h, spare+"/ci/deploy")
+		h.endsWhile(m, slow.began, func() {
+			late := make(chan struct{})
+			h.env.Work.AfterStop(20*time.Millisecond, func() { close(late) })
+			<-late
+			close(slow.release)
+		})
+		h.mendEscrow()
+		op := h.restart(setup{}).newest().wantEnd("done", "")
+		h.wantFile(filepath.Join(h.spareDir(), "ci/deploy"), h.secretOf(op.str("new_token_id")))
 	})
 }
 
@@ -1035,6 +1117,28 @@ func TestDeliverTwiceAtOnce(t *testing.T) {
 		t.Errorf("%d files elsewhere", len(files))
 	}
 	h.wantInEscrow()
+}
+
+// TestDeliverWhatWasJustDelivered: between a call's look at the record and its delivery,
+// another one delivers.
+func TestDeliverWhatWasJustDelivered(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	h.env.Sinks[spare] = h.command("exit 1")
+	id := h.call(createMT, with(viewer(), args{"deliver_to": spare + "/ci/x"})).is("escrowed").str("operation_id")
+	slow := hesitant{newWaiting(h.spareFiles())}
+	h.env.Sinks[spare] = slow
+	var second result
+	var wg sync.WaitGroup
+	wg.Go(func() { second = h.send(t.Context(), toolRequest(deliver, args{"operation_id": id})) })
+	<-slow.began
+	h.call(deliver, args{"operation_id": id, "deliver_to": "files/first"}).is("delivered")
+	close(slow.release)
+	wg.Wait()
+	second.fails("already_delivered")
+	if _, err := os.Stat(filepath.Join(h.spareDir(), "ci/x")); err == nil {
+		t.Error("the secret was delivered twice")
+	}
 }
 
 func TestDeliverManyAtOnce(t *testing.T) {

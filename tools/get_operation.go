@@ -43,8 +43,8 @@ type getOperationOut struct {
 // Bounds that keep a result below 8,000 tokens of a language model.
 const (
 	maxShownTargets = 100
-	shownTargets    = 2600
 	shownParts      = 3000
+	shownOperation  = 7000 // with its parts and targets
 )
 
 func getOperation() Tool {
@@ -65,7 +65,7 @@ func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOpe
 		return getOperationOut{}, err
 	}
 	out := getOperationOut{
-		operationRow: c.operationRow(&op, maxShownTargets, shownTargets), NewTokenName: op.NewTokenName, OldTokenID: op.OldTokenID, Step: op.Step,
+		operationRow: c.operationRow(&op), NewTokenName: op.NewTokenName, OldTokenID: op.OldTokenID, Step: op.Step,
 		OldEnds: moment(op.OldEnds), Ended: moment(op.Ended), Verified: op.Verified, Fingerprint: op.Fingerprint, Reason: op.Reason,
 		PreviewID: op.Preview, ApprovedBy: op.ApprovedBy, ResolvedBy: op.ResolvedBy, RequestID: op.VendorRequestID, Note: op.Note,
 		Next: nextOf(&op),
@@ -73,10 +73,20 @@ func handleGetOperation(ctx context.Context, c *Call, in getOperationIn) (getOpe
 	if op.Sink != "" {
 		out.DeliverTo = c.whereTo(ctx, &op)
 	}
-	if op.Group {
-		out.Parts, err = c.parts(ctx, op.ID)
+	room, err := roomBeside(out)
+	if err == nil && op.Group {
+		if out.Parts, err = c.parts(ctx, op.ID, min(room, shownParts)); err == nil {
+			room, err = roomBeside(out)
+		}
 	}
+	out.Targets = targetIDs(&op, maxShownTargets, room)
 	return out, err
+}
+
+// roomBeside returns how many tokens of a language model the result still may take.
+func roomBeside(out getOperationOut) (int, error) {
+	text, err := compact(out)
+	return shownOperation - tokensOf(text), err
 }
 
 // whereTo returns where the secret went or is to go, as SINK/KEY: a delivery from escrow
@@ -109,15 +119,15 @@ func (c *Call) operation(ctx context.Context, id string) (ledger.Operation, erro
 	return op, nil
 }
 
-// parts tells how the targets of a bulk revocation ended, without the plain done ones.
-func (c *Call) parts(ctx context.Context, id string) ([][]string, error) {
+// parts tells how the targets of a bulk revocation ended, without the plain done ones, in
+// at most room tokens of a language model.
+func (c *Call) parts(ctx context.Context, id string, room int) ([][]string, error) {
 	page, err := c.Ledger.List(ctx, ledger.Query{Parent: id, Limit: ledger.MaxPage})
 	if err != nil {
 		return nil, c.unreadable(err)
 	}
 	var parts [][]string
 	more := map[string]int{} // by outcome
-	room := shownParts
 	for i := range page.Operations {
 		op := &page.Operations[i]
 		outcome := string(cmp.Or(op.Outcome, ledger.OpenOutcome))

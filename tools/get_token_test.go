@@ -33,7 +33,8 @@ func TestGetToken(t *testing.T) {
 		if diff := cmp.Diff(want, got.Token); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", f.key(), diff)
 		}
-		if strings.Contains(f.name, "do not delete") != (got.Protected != "") {
+		isCut := strings.HasSuffix(got.Token.Name, "…") // what is not shown may match
+		if (strings.Contains(f.name, "do not delete") || isCut) != (got.Protected != "") {
 			t.Errorf("%s %q: protected is %q", f.key(), f.name, got.Protected)
 		}
 		if got.Protected != "" {

@@ -99,7 +99,8 @@ func (c *Call) operationRows(operations []ledger.Operation, next int64) ([]opera
 	rows := make([]operationRow, 0, len(operations))
 	left := maxOperations
 	for i := range operations {
-		row := c.operationRow(&operations[i], maxRowTargets, rowTargets)
+		row := c.operationRow(&operations[i])
+		row.Targets = targetIDs(&operations[i], maxRowTargets, rowTargets)
 		text, err := compact(row)
 		if err != nil {
 			return rows, next, err
@@ -167,9 +168,8 @@ func changingTools() []string {
 	return names
 }
 
-// operationRow names so many targets, as far as they fit into room tokens of a language
-// model.
-func (c *Call) operationRow(op *ledger.Operation, most, room int) operationRow {
+// operationRow is the row of an operation, without its targets.
+func (c *Call) operationRow(op *ledger.Operation) operationRow {
 	row := operationRow{
 		ID: op.ID, Tool: op.Tool, Connection: op.Connection, Outcome: string(cmp.Or(op.Outcome, ledger.OpenOutcome)), ErrorCode: op.ErrorCode,
 		Started: op.Started.UTC().Format(time.RFC3339), NewTokenID: op.NewTokenID,
@@ -177,16 +177,23 @@ func (c *Call) operationRow(op *ledger.Operation, most, room int) operationRow {
 	if !op.IsOf(c.Principal.Name) {
 		row.Principal = op.Principal
 	}
+	return row
+}
+
+// targetIDs names so many targets, as far as they fit into room tokens of a language
+// model, and counts the rest.
+func targetIDs(op *ledger.Operation, most, room int) []string {
+	var ids []string
 	for _, t := range op.Targets[:min(most, len(op.Targets))] {
 		if room -= tokensOf(t.ID) + tokensPerText; room < 0 {
 			break
 		}
-		row.Targets = append(row.Targets, t.ID)
+		ids = append(ids, t.ID)
 	}
-	if more := len(op.Targets) + op.MoreTargets - len(row.Targets); more > 0 {
-		row.Targets = append(row.Targets, fmt.Sprintf("… and %d more", more))
+	if more := len(op.Targets) + op.MoreTargets - len(ids); more > 0 {
+		ids = append(ids, fmt.Sprintf("… and %d more", more))
 	}
-	return row
+	return ids
 }
 
 // unreadable is the problem of a record that cannot be read.

@@ -82,7 +82,6 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	if err != nil {
 		return err
 	}
-	defer o.giveUp(ctx)
 	ctx, trace := providers.WithTrace(ctx)
 	minted, err := m.send(ctx)
 	fault.Point("answered")
@@ -96,7 +95,7 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	out.secret = &secretRow{LastFour: minted.Token.LastFour, Fingerprint: c.fingerprint(minted)}
 	out.warn(o.step(ctx, stepMinted, m.details(minted, out.secret, trace)))
 	escrowed := o.escrow(ctx, m, minted, out)
-	delivery, err := o.deliver(ctx, m.to, minted, out)
+	delivery, err := o.deliver(ctx, m.to, minted, escrowed, out)
 	if err != nil {
 		out.warn("the secret could not be delivered to " + m.to.String() + ": " + clean(err.Error()))
 		o.undelivered(ctx, escrowed, "sink_failed", out)
@@ -104,19 +103,6 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	}
 	o.conclude(ctx, m, minted, delivery, escrowed, out)
 	return nil
-}
-
-// giveUp lets others end an operation that its call left open: the call panicked.
-func (o *operation) giveUp(ctx context.Context) {
-	op := o.lease.Operation()
-	if !op.IsOpen() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
-	defer cancel()
-	if err := o.lease.Release(ctx); err != nil {
-		o.call.Log.Error("operation not given up", "operation", o.id, "error", err)
-	}
 }
 
 // notMinted ends an operation whose vendor refused, or whose answer was lost. Of a lost
@@ -159,7 +145,7 @@ func (o *operation) undelivered(ctx context.Context, escrowed bool, code string,
 		return
 	}
 	out.status = statusUndelivered
-	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it"
+	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it; rotate or revoke that token"
 	out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: "secret_lost", Details: ledger.Details{Note: note}}))
 }
 
@@ -195,6 +181,7 @@ func (o *operation) escrow(ctx context.Context, m minting, minted providers.Mint
 	err := o.call.Escrow.Put(ctx, o.id, minted.Secret, sink.Meta{
 		TokenID: minted.Token.ID, Connection: m.connection.Name, Destination: m.to.String(), Created: o.call.Now().UTC(),
 	})
+	fault.Point("escrowing")
 	if err != nil {
 		o.call.Log.Error("secret not in escrow", "operation", o.id, "token", minted.Token.ID, "error", err)
 		out.warn("the secret could not be put in escrow: " + clean(err.Error()))
@@ -204,11 +191,14 @@ func (o *operation) escrow(ctx context.Context, m minting, minted providers.Mint
 	return true
 }
 
-// deliver puts the secret into its sink.
-func (o *operation) deliver(ctx context.Context, to destination, minted providers.Minted, out *mintingOut) (sink.Delivery, error) {
+// deliver puts the secret into its sink. The end of the server is waited for no longer
+// than for a vendor, unless the sink is the only place that the secret can go to.
+func (o *operation) deliver(ctx context.Context, to destination, minted providers.Minted, escrowed bool, out *mintingOut) (sink.Delivery, error) {
 	ctx, cancel := context.WithTimeout(ctx, sinkTime)
 	defer cancel()
-	defer o.call.Work.AfterStop(cmp.Or(o.call.VendorTime, changeTime), cancel)() // it is in escrow
+	if escrowed {
+		defer o.call.Work.AfterStop(cmp.Or(o.call.VendorTime, changeTime), cancel)()
+	}
 	delivery, err := to.sink.Deliver(ctx, to.key, minted.Secret, to.options)
 	fault.Point("delivering")
 	if err != nil {
@@ -223,6 +213,7 @@ func (o *operation) deliver(ctx context.Context, to destination, minted provider
 // conclude verifies a delivery, puts the outcome on record and clears the escrow.
 func (o *operation) conclude(ctx context.Context, m minting, minted providers.Minted, delivery sink.Delivery, escrowed bool, out *mintingOut) {
 	seen := o.call.verify(ctx, m.connection, minted, m.to.sink, delivery)
+	fault.Point("verifying")
 	out.secret.Verified = seen.word()
 	for _, warning := range seen.warnings {
 		out.warn(warning)
@@ -252,6 +243,7 @@ func (c *Call) clearEscrow(ctx context.Context, operation string) {
 	if err := c.Escrow.Delete(ctx, operation); err != nil {
 		c.Log.Error("escrow copy not removed", "operation", operation, "error", err)
 	}
+	fault.Point("cleared")
 }
 
 // verification is what vendor and sink said of a new secret.

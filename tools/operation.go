@@ -78,6 +78,7 @@ func targetsOnRecord(tokens []providers.Token) []ledger.Target {
 // begin puts the intent on record and takes its tokens. On an error nothing may be
 // sent. ctx is one that the client cannot cancel.
 func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...ledger.Limit) (*operation, error) {
+	fault.Point("judged")
 	lease, err := c.Ledger.Begin(ctx, id, i, limits...)
 	if err != nil {
 		return nil, c.notBegun(ctx, i, err)
@@ -174,7 +175,7 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	return ""
 }
 
-// abandon gives up the operations that a panic left open: else nobody could end them,
+// abandon gives up the operations that a call left open, as a panic does: else nobody could end them,
 // or change their tokens, while this process lives.
 func (c *Call) abandon(ctx context.Context) {
 	if len(c.open) == 0 {

@@ -51,7 +51,7 @@ func (c change) ready(h *harness, a args) args {
 	return with(a, args{"confirm": h.preview(c.tool, a)})
 }
 
-// onRecord are the operations on record, oldest first.
+// onRecord returns what is on record, oldest first.
 func (h *harness) onRecord(q ledger.Query) []ledger.Operation {
 	h.t.Helper()
 	q.Limit = ledger.MaxPage
@@ -477,6 +477,9 @@ func TestRecordThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for name, c := range recordedChanges() {
 		for how, spoil := range brokenRecords() {
+			if name != "revoke at LaunchDarkly" && how != "a directory is in its place" {
+				continue // each change once, and one change in each way
+			}
 			t.Run(name+"/"+how, func(t *testing.T) {
 				t.Parallel()
 				h := start(t, setup{connections: pairs()})

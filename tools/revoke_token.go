@@ -238,6 +238,7 @@ func (c *Call) recordGone(ctx context.Context, i ledger.Intent) (operation, warn
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
 	op, head, err := c.Ledger.Record(ctx, "", i, ledger.Result{Outcome: ledger.AlreadyGone})
+	fault.Point("gone")
 	if err != nil {
 		c.Log.Error("outcome not on record", "outcome", ledger.AlreadyGone, "error", err)
 		return "", "that the token was gone already could not be put on record"

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -275,6 +276,7 @@ func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mi
 	defer cancel()
 	ctx, trace := providers.WithTrace(ctx)
 	_, err := m.connection.Provider.(providers.Revoker).Revoke(ctx, *old)
+	fault.Point("old_ended")
 	m.connection.Note(err, c.Now())
 	isUnknown := ended(err, trace).Outcome == ledger.Unknown
 	switch {
@@ -283,7 +285,9 @@ func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mi
 		c.Log.Info("old token revoked", "operation", out.operation, "connection", m.connection.Name, "token", old.ID)
 		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{OldEnds: out.oldEnded}}
 	case isUnknown:
-		out.warn("it is not known whether the compromised token " + old.ID + " was ended: " + sentence(err))
+		unknown := "it is not known whether the compromised token " + old.ID + " was ended"
+		alive.Note = unknown + ": where it is still there, end it with revoke_token"
+		out.warn(unknown + ": " + sentence(err))
 	default:
 		out.warn("the compromised token " + old.ID + " could not be ended and still works: " + sentence(err))
 	}

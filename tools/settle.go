@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io/fs"
 	"runtime/debug"
+	"slices"
 	"time"
 
+	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 )
 
 // lookBack is how far back the start of the server and list_connections look for
@@ -43,6 +46,7 @@ const clearEvery = time.Hour
 // Attend looks back, and then keeps the escrow clear until ctx ends.
 func (e *Env) Attend(ctx context.Context) {
 	e.LookBack(ctx)
+	e.lookAgain(ctx)
 	ticker := time.NewTicker(clearEvery)
 	defer ticker.Stop()
 	for {
@@ -55,6 +59,36 @@ func (e *Env) Attend(ctx context.Context) {
 	}
 }
 
+// lookAgain waits until the processes that have open operations now must have shown a
+// sign of life, and then ends on record what those left behind that did not. A server
+// that is started right after the last one was killed finds nothing cut off before that.
+func (e *Env) lookAgain(ctx context.Context) {
+	if !e.HasLedger() {
+		return
+	}
+	page, err := e.Ledger.List(ctx, ledger.Query{Outcome: ledger.OpenOutcome, Limit: ledger.MaxPage})
+	if err != nil {
+		e.Log.Error("the ledger cannot be read", "error", err)
+		return
+	}
+	var last time.Time
+	for i := range page.Operations {
+		if lease := page.Operations[i].Lease; lease.After(last) {
+			last = lease
+		}
+	}
+	if last.IsZero() {
+		return
+	}
+	timer := time.NewTimer(last.Sub(e.Now()))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		e.Settle(ctx)
+	case <-ctx.Done():
+	}
+}
+
 // clearOld removes the copies of secrets that were delivered long enough ago. One that
 // no sink has is kept at any age.
 func (e *Env) clearOld(ctx context.Context) {
@@ -63,6 +97,9 @@ func (e *Env) clearOld(ctx context.Context) {
 	}
 	removed, err := e.Escrow.Expire(ctx, func(id string) bool {
 		op, err := e.Ledger.Get(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) {
+			e.Log.Warn("a secret is in escrow of which nothing is on record", "operation", id)
+		}
 		if err != nil || op.Outcome != ledger.Done {
 			return false
 		}
@@ -80,8 +117,8 @@ func (e *Env) clearOld(ctx context.Context) {
 	}
 }
 
-// unsettled returns the operations of the last weeks whose secret waits or whose
-// outcome nobody knows, newest first.
+// unsettled returns the operations of the last weeks whose secret waits, whose outcome
+// nobody knows, or that left a compromised token behind.
 func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation, error) {
 	var found []ledger.Operation
 	q.Since = e.Now().Add(-lookBack)
@@ -91,9 +128,42 @@ func (e *Env) unsettled(ctx context.Context, q ledger.Query) ([]ledger.Operation
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, page.Operations...)
+		for i := range page.Operations {
+			if page.Operations[i].Of == "" { // else the one whose secret waits is there itself
+				found = append(found, page.Operations[i])
+			}
+		}
+	}
+	q.Outcome, q.Tool, q.Limit = ledger.Done, "rotate_token", ledger.MaxPage
+	page, err := e.Ledger.List(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	for i := range page.Operations {
+		left, err := e.leftBehind(ctx, &page.Operations[i])
+		if err != nil {
+			return nil, err
+		}
+		if left {
+			found = append(found, page.Operations[i])
+		}
 	}
 	return found, nil
+}
+
+// leftBehind reports whether a rotation left the compromised token behind, and nobody has
+// ended it on record since.
+func (e *Env) leftBehind(ctx context.Context, op *ledger.Operation) (bool, error) {
+	if op.ErrorCode != codeOldAlive {
+		return false, nil
+	}
+	later, err := e.Ledger.List(ctx, ledger.Query{Connection: op.Connection, Since: op.Started, Limit: ledger.MaxPage})
+	ended := slices.ContainsFunc(later.Operations, func(o ledger.Operation) bool {
+		ends := o.Class == ledger.Class(policy.Revoke) || o.Class == ledger.Class(policy.Bulk)
+		return ends && !o.Group && (o.Outcome == ledger.Done || o.Outcome == ledger.AlreadyGone) &&
+			slices.ContainsFunc(o.Targets, func(t ledger.Target) bool { return t.ID == op.OldTokenID })
+	})
+	return !ended, err
 }
 
 // Settle ends the operations whose processes are gone: what is known of each becomes
@@ -122,6 +192,7 @@ func (e *Env) settle(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	fault.Point("claimed")
 	op := lease.Operation()
 	r := e.known(ctx, &op)
 	if err := e.end(ctx, lease, &op, r); err != nil {
@@ -138,7 +209,7 @@ func (e *Env) end(ctx context.Context, lease *ledger.Lease, op *ledger.Operation
 		if err != nil {
 			return err
 		}
-		if err := e.Ledger.Resolve(ctx, op.Of, op.ID, resolution(&minting, r.Verified)); err != nil && !errors.Is(err, ledger.ErrFinished) {
+		if err := e.Ledger.Resolve(ctx, op.Of, op.ID, resolution(r.Verified, oldAlive(&minting, r.Verified))); err != nil && !errors.Is(err, ledger.ErrFinished) {
 			return err
 		}
 	}
@@ -150,15 +221,18 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 	unknown := ledger.Result{Outcome: ledger.Unknown, ErrorCode: codeInterrupted}
 	switch {
 	case op.Group:
-		unknown.Note = "cut off; each target that was begun is an operation of its own"
+		unknown.Note = "cut off; each target that was begun is an operation of its own. Call again without confirm for a preview of what is left"
 		return unknown
 	case op.Of != "" && isDelivered(op):
 		return ledger.Result{Outcome: ledger.Done, Details: ledger.Details{NewTokenID: op.Targets[0].ID, Verified: cmp.Or(op.Verified, verifiedSkipped)}}
 	case op.Of != "":
 		unknown.Note = "cut off while delivering; the secret is still in escrow under operation " + op.Of
 		return unknown
-	case op.Sink == "":
+	case op.Sink == "" && len(op.Targets) == 1:
 		unknown.Note = "cut off; read the token to see whether the change was made"
+		return unknown
+	case op.Sink == "":
+		unknown.Note = "cut off; list the tokens to see whether the change was made"
 		return unknown
 	}
 	_, meta, err := e.Escrow.Get(ctx, op.ID)
@@ -174,8 +248,12 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 		}}
 	case op.NewTokenID != "":
 		unknown.Note = "cut off before the secret was safe: nobody has the secret of token " + op.NewTokenID + "; revoke or rotate it"
+		if old := oldAlive(op, ""); old != "" {
+			unknown.Note += "; " + old
+		}
 	case len(op.Targets) > 0:
-		unknown.Note = "cut off; whether the secret of token " + op.Targets[0].ID + " was replaced is not known: read the token, then rotate it again"
+		unknown.Note = "cut off; whether the secret of token " + op.Targets[0].ID +
+			" was replaced is not known: list tokens with its name, revoke one that nobody expected, then rotate it again"
 	default:
 		unknown.Note = "cut off; whether the token was made is not known: list tokens with this name, revoke one that nobody expected"
 	}

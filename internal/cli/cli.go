@@ -9,9 +9,7 @@ import (
 	"log"
 	"log/slog"
 	"os"
-	"time"
 
-	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -95,6 +93,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.demoCommand(),
 		a.sandboxCommand(),
 		a.ledgerCommand(),
+		a.authCommand(),
 		a.approvalCommand(),
 		a.versionCommand(),
 	)
@@ -126,16 +125,7 @@ func (a *app) logger(c config.Log) *slog.Logger {
 	if a.log == nil {
 		a.log = newLogWriter(a.streams.Err)
 	}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo
-	}
-	logger := slog.New(tint.NewTextHandler(a.log, &tint.Options{
-		Level: level, TimeFormat: time.TimeOnly, NoColor: !isTerminal(a.streams.Err), ReplaceAttr: plainAttr,
-	}))
-	if c.Format == "json" {
-		logger = slog.New(slog.NewJSONHandler(a.log, &slog.HandlerOptions{Level: level, ReplaceAttr: plainAttr}))
-	}
+	logger := slog.New(logHandler(a.log, c, isTerminal(a.streams.Err)))
 	log.SetFlags(0)
 	log.SetOutput(libraryLog{logger})
 	return logger

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lmittmann/tint"
+
+	"github.com/tokenreeve/tokenreeve/internal/config"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
@@ -48,6 +51,18 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
+// logHandler writes log lines as the settings say, for people in colors where they are shown.
+func logHandler(w io.Writer, c config.Log, colors bool) slog.Handler {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	if c.Format == "json" {
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: plainAttr})
+	}
+	return tint.NewTextHandler(w, &tint.Options{Level: level, TimeFormat: time.TimeOnly, NoColor: !colors, ReplaceAttr: plainAttr})
+}
+
 // plainAttr leaves out of a log line what could do more than show letters. An error or another value
 // is written as its text.
 func plainAttr(_ []string, a slog.Attr) slog.Attr {
@@ -61,9 +76,12 @@ func plainAttr(_ []string, a slog.Attr) slog.Attr {
 	default:
 		return a
 	}
-	if text := a.Value.String(); strings.ContainsFunc(text, isHidden) {
-		a.Value = slog.StringValue(oneLine(text))
+	text := a.Value.String()
+	if a.Key == slog.MessageKey || strings.ContainsFunc(text, isHidden) { // a message is not quoted
+		text = oneLine(text)
 	}
+	// In colors, tint turns these four letters into an escape character.
+	a.Value = slog.StringValue(strings.ReplaceAll(text, `\x1b`, `\u001b`))
 	return a
 }
 

@@ -11,7 +11,8 @@ import (
 
 // plain returns a writer to w for text that people read. What could do more to a terminal than show
 // letters is left out: control characters but for newline and tab, bidirectional and zero-width
-// characters, tags, private use. Each byte that is not UTF-8 becomes U+FFFD.
+// characters, tags, private use, and marks that would cover other lines. Each byte that is not UTF-8
+// becomes U+FFFD.
 func plain(w io.Writer) io.Writer {
 	return &cleaner{out: w, hide: func(to []byte, _ rune) []byte { return to }}
 }
@@ -22,10 +23,14 @@ func plainJSON(w io.Writer) io.Writer { return &cleaner{out: w, hide: appendEsca
 
 // cleaner hides what is not shown. A character may come in two writes.
 type cleaner struct {
-	out  io.Writer
-	hide func(to []byte, r rune) []byte // appends what stands in place of r
-	rest []byte                         // the beginning of a character
+	out   io.Writer
+	hide  func(to []byte, r rune) []byte // appends what stands in place of r
+	rest  []byte                         // the beginning of a character
+	marks int                            // in a row
 }
+
+// maxMarks is how many combining marks a letter of any language has at most.
+const maxMarks = 4
 
 // Write implements io.Writer.
 func (c *cleaner) Write(p []byte) (int, error) {
@@ -34,7 +39,10 @@ func (c *cleaner) Write(p []byte) (int, error) {
 	for len(data) > 0 && utf8.FullRune(data) {
 		r, size := utf8.DecodeRune(data)
 		data = data[size:]
-		if r == '\n' || r == '\t' || isShown(r) {
+		if c.marks++; !unicode.Is(unicode.M, r) {
+			c.marks = 0
+		}
+		if r == '\n' || r == '\t' || isShown(r) && c.marks <= maxMarks {
 			clean = utf8.AppendRune(clean, r)
 		} else {
 			clean = c.hide(clean, r)

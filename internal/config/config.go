@@ -24,6 +24,7 @@ type Config struct {
 	Schema             string                `json:"$schema,omitempty" jsonschema_description:"This file's JSON schema, for editors. Not read."`
 	Connections        map[string]Connection `json:"connections,omitempty" jsonschema_description:"The accounts, each under a name of lower-case letters, digits, - and _."`
 	Sinks              map[string]Sink       `json:"sinks,omitempty" jsonschema_description:"The places that receive new secrets, each under a name of lower-case letters, digits, - and _."`
+	Auth               Auth                  `json:"auth,omitzero" jsonschema_description:"Who may call over HTTP. Where it names nobody, one bearer token is made at the start, or taken from TOKENREEVE_BEARER_TOKEN."`
 	HumanApproval      HumanApproval         `json:"human_approval,omitzero" jsonschema_description:"When a human must agree to a change, besides the confirm code."`
 	RecoveryRecipients []string              `json:"recovery_recipients,omitempty" jsonschema_description:"Age public keys (age1...) of people who can decrypt what is in escrow, besides the server itself."`
 	EscrowRetention    time.Duration         `json:"escrow_retention,omitempty" jsonschema:"default=24h" jsonschema_description:"How long the escrow keeps a secret that went to a sink which cannot be read back, from 1h to 30d."`
@@ -135,7 +136,7 @@ type Sink struct {
 type Accept struct {
 	Prefixes    []string `json:"prefixes,omitempty" jsonschema_description:"Beginnings of keys, such as ci/."`
 	Connections []string `json:"connections,omitempty" jsonschema_description:"Connections whose secrets may come."`
-	Principals  []string `json:"principals,omitempty" jsonschema_description:"Callers who may have secrets delivered: local over stdio, bearer over HTTP."`
+	Principals  []string `json:"principals,omitempty" jsonschema_description:"Callers who may have secrets delivered: local over stdio; over HTTP token:NAME, oidc:ISSUER:SUBJECT, or bearer where auth names nobody."`
 }
 
 // ExecOptions returns the settings of an exec sink.

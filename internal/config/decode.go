@@ -287,8 +287,14 @@ func wanted(t reflect.Type) string {
 	case reflect.Struct:
 		return "an object with " + strings.Join(fieldsOf(t).names, ", ")
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.String {
+			return "an object of named texts"
+		}
 		return "an object of named objects"
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Struct {
+			return "a list of objects"
+		}
 		return "a list of texts, such as [\"a\", \"b\"]"
 	case reflect.String:
 		return "a text in quotes"

@@ -183,6 +183,7 @@ func (l *loader) fillIn() {
 		}
 		c.Connections[name] = connection
 	}
+	c.Auth.OIDC.fillIn()
 	if len(c.Connections) == 0 {
 		c.Setup = l.setup()
 	}

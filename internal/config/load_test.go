@@ -601,22 +601,24 @@ func TestSinks(t *testing.T) {
 	}
 }
 
-// Every configuration in the document is one that can be loaded.
-func TestDocumentedSinks(t *testing.T) {
+// Every configuration in the documents is one that can be loaded.
+func TestDocumented(t *testing.T) {
 	t.Parallel()
-	document, err := os.ReadFile("../../docs/sinks.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```json\n\\{(.*?)\n\\}\n```").FindAllSubmatch(document, -1)
-	for _, block := range blocks {
-		_, err := loadText(t, `{"connections": {"acme-launchdarkly": {"provider": "launchdarkly", "credential": {"env": "A"}}},`+string(block[1])+`}`)
+	for _, name := range []string{"sinks.md", "callers.md"} {
+		document, err := os.ReadFile(filepath.Join("../../docs", name))
 		if err != nil {
-			t.Errorf("%v:\n%s", err, block[0])
+			t.Fatal(err)
 		}
-	}
-	if all := strings.Count(string(document), "```json"); len(blocks) != all || all == 0 {
-		t.Errorf("%d of %d blocks were loaded", len(blocks), all)
+		blocks := regexp.MustCompile("(?s)```json\n\\{(.*?)\n\\}\n```").FindAllSubmatch(document, -1)
+		for _, block := range blocks {
+			_, err := loadText(t, `{"connections": {"acme-launchdarkly": {"provider": "launchdarkly", "credential": {"env": "A"}}},`+string(block[1])+`}`)
+			if err != nil {
+				t.Errorf("%s: %v:\n%s", name, err, block[0])
+			}
+		}
+		if all := strings.Count(string(document), "```json"); len(blocks) != all || all == 0 {
+			t.Errorf("%s: %d of %d blocks were loaded", name, len(blocks), all)
+		}
 	}
 }
 
@@ -795,6 +797,7 @@ func TestExample(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(issueExample))
+	f.Add([]byte(withAuth(`{"tokens": [{"name": "\u0000", "role": "", "sha256": "zz", "connections": {"": "none"}}, null], "oidc": {"issuer": "%", "roles": {"\n": {}}}}`)))
 	f.Add([]byte(`{"connections": {"a": {"provider": "mailtrap", "account_id": 1e400, "credential": {"env": "\u0000"}}}}`))
 	f.Add([]byte(`{"sinks": {"": {"type": 1}, "": null}, "timeout": "1e", "rate_reserve": -0, "log": [[[]]]}`))
 	f.Add([]byte(`{"sinks": {"a": {"type": "exec", "argv": ["t", "{key}"], "rotate": [""], "stdin": "{secret}", "env": ["\u0000"], "timeout": "1s", "accept": {"prefixes": ["\u001b/"], "connections": ["\n"]}}}}`))

@@ -14,6 +14,7 @@ import (
 	"github.com/invopop/jsonschema"
 	validator "github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/config"
 )
 
@@ -28,8 +29,15 @@ func schema() *jsonschema.Schema {
 	r := jsonschema.Reflector{
 		Anonymous: true, ExpandedStruct: true,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
-			if t == reflect.TypeFor[time.Duration]() {
+			switch t {
+			case reflect.TypeFor[time.Duration]():
 				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+[dwy]|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$`}
+			case reflect.TypeFor[map[string]auth.Role]():
+				role := &jsonschema.Schema{Type: "string", Enum: []any{auth.RoleNone}}
+				for _, r := range auth.Roles() {
+					role.Enum = append(role.Enum, r)
+				}
+				return &jsonschema.Schema{Type: "object", AdditionalProperties: role}
 			}
 			return nil
 		},
@@ -120,6 +128,10 @@ func note(root *jsonschema.Schema, name string, s *jsonschema.Schema, value any,
 	if definition, isRef := strings.CutPrefix(s.Ref, "#/$defs/"); isRef {
 		note(root, definition, root.Definitions[definition], value, seen)
 		return
+	}
+	list, _ := value.([]any)
+	for _, v := range list {
+		note(root, name, s.Items, v, seen)
 	}
 	object, _ := value.(map[string]any)
 	for member, v := range object {

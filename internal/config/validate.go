@@ -44,6 +44,7 @@ func (l *loader) check() {
 		l.checkSink(below("sinks", name), name, &settings)
 		c.Sinks[name] = settings
 	}
+	l.checkAuth()
 	l.checkApproval()
 	l.checkEscrow()
 	if c.RateReserve < 0 || c.RateReserve > 0.9 {

@@ -58,19 +58,24 @@ func TestMain(m *testing.M) {
 // build makes the binary once, with the race detector where there is a C compiler
 // for it. The build cache makes this cheap.
 var build = sync.OnceValues(func() (string, error) {
-	if _, err := os.ReadFile("../../main.go"); err != nil { // the cached result of the tests depends on it, too
-		return "", err
-	}
-	path := filepath.Join(buildDir, "tokenreeve")
-	args := []string{"build", "-buildvcs=false", "-o", path, "-ldflags", "-X main.version=v1.2.3-test"}
+	args := []string{"-ldflags", "-X main.version=v1.2.3-test"}
 	if cgo, err := exec.Command("go", "env", "CGO_ENABLED").Output(); err == nil && strings.TrimSpace(string(cgo)) == "1" {
 		args = append(args, "-race")
 	}
-	if out, err := exec.Command("go", append(args, "github.com/tokenreeve/tokenreeve")...).CombinedOutput(); err != nil {
+	return compile("tokenreeve", args...)
+})
+
+func compile(name string, flags ...string) (string, error) {
+	if _, err := os.ReadFile("../../main.go"); err != nil { // the cached result of the tests depends on it, too
+		return "", err
+	}
+	path := filepath.Join(buildDir, name)
+	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", path}, flags, []string{"github.com/tokenreeve/tokenreeve"})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)
 	}
 	return path, nil
-})
+}
 
 func binary(t *testing.T) string {
 	t.Helper()
@@ -86,6 +91,7 @@ type vendors struct {
 	*sandbox.Sandbox
 	access sandbox.Access
 	home   string
+	lease  time.Duration // of operations, where the binary has fault points; 0: a short one
 
 	mu    sync.Mutex
 	gates []*gate
@@ -100,8 +106,11 @@ func newVendors(t *testing.T) *vendors {
 	v := &vendors{Sandbox: box, home: t.TempDir()}
 	next := box.Handler()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v.pass(r)
+		passed := v.pass(r)
 		next.ServeHTTP(w, r)
+		for _, g := range passed {
+			g.acted <- struct{}{}
+		}
 	}))
 	t.Cleanup(srv.Close)
 	t.Cleanup(v.openAll) // before that: a held request keeps the server open
@@ -113,13 +122,14 @@ func newVendors(t *testing.T) *vendors {
 type gate struct {
 	method, path string
 	arrived      chan struct{} // one element for each request that came
+	acted        chan struct{} // and one once the vendor has acted on it
 	open         chan struct{}
 	once         sync.Once
 }
 
 // hold makes matching requests wait until the gate is released.
 func (v *vendors) hold(method, path string) *gate {
-	g := &gate{method: method, path: path, arrived: make(chan struct{}, 1000), open: make(chan struct{})}
+	g := &gate{method: method, path: path, arrived: make(chan struct{}, 1000), acted: make(chan struct{}, 1000), open: make(chan struct{})}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.gates = append(v.gates, g)
@@ -136,16 +146,17 @@ func (g *gate) await(t *testing.T, n int) {
 	}
 }
 
-func (v *vendors) pass(r *http.Request) {
+// pass waits at the gates that hold the request, and returns them.
+func (v *vendors) pass(r *http.Request) []*gate {
 	v.mu.Lock()
 	gates := slices.Clone(v.gates)
 	v.mu.Unlock()
+	gates = slices.DeleteFunc(gates, func(g *gate) bool { return r.Method != g.method || !strings.Contains(r.URL.Path, g.path) })
 	for _, g := range gates {
-		if r.Method == g.method && strings.Contains(r.URL.Path, g.path) {
-			g.arrived <- struct{}{}
-			<-g.open
-		}
+		g.arrived <- struct{}{}
+		<-g.open
 	}
+	return gates
 }
 
 func (v *vendors) openAll() {
@@ -255,9 +266,15 @@ func (x *transcript) Write(p []byte) (int, error) {
 }
 
 func (x *transcript) String() string {
+	all, _ := x.state()
+	return all
+}
+
+// state returns everything so far, and a channel that is closed once there is more.
+func (x *transcript) state() (all string, changed <-chan struct{}) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.all.String()
+	return x.all.String(), x.changed
 }
 
 // await blocks until find, given everything so far, says that it has what it wants.
@@ -266,9 +283,7 @@ func (x *transcript) await(t *testing.T, what string, find func(all string) bool
 	ctx, cancel := context.WithTimeout(t.Context(), hang)
 	defer cancel()
 	for {
-		x.mu.Lock()
-		all, changed := x.all.String(), x.changed
-		x.mu.Unlock()
+		all, changed := x.state()
 		if find(all) {
 			return
 		}
@@ -299,11 +314,16 @@ type process struct {
 // ended without a data race.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	return startBinary(t, binary(t), env, args...)
+}
+
+func startBinary(t *testing.T, path string, env []string, args ...string) *process {
+	t.Helper()
 	stdin, input, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startProcess(t, t.TempDir(), stdin, env, args...)
+	p := runIn(t, t.TempDir(), stdin, path, env, args...)
 	p.stdin = input
 	t.Cleanup(func() { _ = input.Close() })
 	return p
@@ -312,7 +332,12 @@ func start(t *testing.T, env []string, args ...string) *process {
 // startProcess runs the binary in a directory. It closes stdin, which is the process's.
 func startProcess(t *testing.T, dir string, stdin *os.File, env []string, args ...string) *process {
 	t.Helper()
-	cmd := exec.Command(binary(t), args...)
+	return runIn(t, dir, stdin, binary(t), env, args...)
+}
+
+func runIn(t *testing.T, dir string, stdin *os.File, path string, env []string, args ...string) *process {
+	t.Helper()
+	cmd := exec.Command(path, args...)
 	cmd.Env, cmd.Dir, cmd.Stdin = env, dir, stdin
 	p := launch(t, cmd)
 	_ = stdin.Close()
@@ -461,12 +486,21 @@ func (p *process) answer(t *testing.T, id any) message {
 func serve(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := start(t, env, append(args, "--log-level", "debug")...)
-	p.request(t, "init", "initialize", map[string]any{
-		"protocolVersion": legacy, "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "test", "version": "0"},
-	})
+	p.initialize(t)
+	return p
+}
+
+func (p *process) initialize(t *testing.T) {
+	t.Helper()
+	p.request(t, "init", "initialize", initialization())
 	p.answer(t, "init")
 	p.send(t, `{"jsonrpc":"2.0","method":"notifications/initialized"}`)
-	return p
+}
+
+func initialization() map[string]any {
+	return map[string]any{
+		"protocolVersion": legacy, "capabilities": map[string]any{}, "clientInfo": map[string]any{"name": "test", "version": "0"},
+	}
 }
 
 // confirmed previews a change and sends it again with the code, without waiting

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -30,7 +29,9 @@ func Point(name string) {
 		n = 1
 	}
 	if passed.Add(1) == n {
-		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
+		if self, err := os.FindProcess(os.Getpid()); err == nil {
+			_ = self.Kill()
+		}
 		select {} // until it is carried out
 	}
 }

@@ -106,12 +106,15 @@ func write(dir *privatefile.Dir, key Key, base string, s secret.Secret, o Option
 	if err != nil {
 		return 0, err
 	}
+	if first > 1 {
+		version, err := holding(dir, key, base, first-1, s)
+		if err == nil || !o.Successor {
+			return version, err
+		}
+	}
 	last := maxVersion
 	if !o.Successor {
 		last = 1
-	}
-	if first > last {
-		return holding(dir, key, base, first-1, s)
 	}
 	naming := func(version int) string { return fileName(base, version) }
 	version, err := dir.WriteVersion(first, naming, last, []byte(s.Expose()))

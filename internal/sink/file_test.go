@@ -141,6 +141,9 @@ func TestDeliver(t *testing.T) {
 		if held, err := f.Holds(t.Context(), got, secret.New("other").Digest()); held || err != nil {
 			t.Errorf("version %d: Holds of another gives %v, %v", version, held, err)
 		}
+		if again, err := f.Deliver(t.Context(), key, s, successor); again != want || err != nil { // after a crash, for example
+			t.Errorf("version %d: delivered again it is %+v, %v", version, again, err)
+		}
 	}
 	if got := fmt.Sprint(tree(t, dir)); got != "[ci ci/acme ci/acme/launchdarkly ci/acme/launchdarkly.v2 ci/acme/launchdarkly.v3]" {
 		t.Errorf("got %s", got)

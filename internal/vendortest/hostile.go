@@ -60,7 +60,20 @@ func Word(place string) string {
 }
 
 // Words returns the words of [Word] that stand in a text.
-func Words(text string) []string { return regexp.MustCompile(`zq[a-z]{6}zq`).FindAllString(text, -1) }
+func Words(text string) []string {
+	var words []string
+	for {
+		_, rest, found := strings.Cut(text, "zq")
+		if !found {
+			return words
+		}
+		if len(rest) >= 8 && rest[6:8] == "zq" {
+			words = append(words, "zq"+rest[:8])
+			rest = rest[8:]
+		}
+		text = rest
+	}
+}
 
 // HostileText returns a text with all that a name, a label or a message should not hold: the end of a
 // quotation with a fake request, escape sequences, characters that turn the direction or show nothing, a
@@ -78,19 +91,37 @@ func HostileText(word, credential string) string {
 // Danger returns what in a text could do more than show letters, speak as another, or open a door; ""
 // where nothing could. Escapes of JSON are looked into. What white space is allowed, the caller says.
 func Danger(text string, allowed ...rune) string {
-	if danger := dangerIn(text, allowed); danger != "" {
-		return danger
+	danger := dangerIn(text, allowed)
+	if plain := unescaped(text); danger == "" && plain != text {
+		danger = dangerIn(plain, allowed)
 	}
-	return dangerIn(unescaped(text), allowed)
+	return danger
 }
 
 func dangerIn(text string, allowed []rune) string {
+	if hidden := Hidden(text, allowed...); hidden != "" {
+		return hidden
+	}
+	for _, part := range append(secretParts(), "```", "~~~", "</", "<|", "|>", "]]>") {
+		if strings.Contains(text, part) {
+			return strconv.Quote(part)
+		}
+	}
+	return ""
+}
+
+// Hidden returns what in a text could do more than show letters, "" where nothing could.
+func Hidden(text string, allowed ...rune) string {
 	if !utf8.ValidString(text) {
 		return "bytes that are not UTF-8"
 	}
 	marks := 0
 	last := rune(0)
 	for _, r := range text {
+		if r >= ' ' && r <= '~' {
+			last, marks = r, 0
+			continue
+		}
 		if isHidden(r, last) && !slices.Contains(allowed, r) {
 			return fmt.Sprintf("%U", r)
 		}
@@ -101,11 +132,6 @@ func dangerIn(text string, allowed []rune) string {
 		}
 		if marks > 4 {
 			return "a flood of marks"
-		}
-	}
-	for _, part := range append(secretParts(), "```", "~~~", "</", "<|", "|>", "]]>") {
-		if strings.Contains(text, part) {
-			return strconv.Quote(part)
 		}
 	}
 	return ""
@@ -124,6 +150,9 @@ func isHidden(r, last rune) bool {
 
 // unescaped reads the \u escapes of a text, whatever the text is.
 func unescaped(text string) string {
+	if !strings.Contains(text, `\u`) {
+		return text
+	}
 	escape := regexp.MustCompile(`(?i)(\\u[0-9a-f]{4})+`)
 	return escape.ReplaceAllStringFunc(text, func(escapes string) string {
 		var units []uint16

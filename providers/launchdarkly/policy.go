@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -143,6 +144,11 @@ func jsonFault(err error) string {
 	var typeError *json.UnmarshalTypeError
 	if errors.As(err, &typeError) {
 		return quotable(typeError.Field) + " has the wrong type"
+	}
+	if quoted, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+		if field, err := strconv.Unquote(quoted); err == nil {
+			return "unknown field " + sanitize.Quote(quotable(field))
+		}
 	}
 	return quotable(strings.TrimPrefix(err.Error(), "json: "))
 }
