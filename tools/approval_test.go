@@ -601,7 +601,7 @@ func TestQuestionState(t *testing.T) {
 		return s.rawCall(s.t.Context(), tool, a, state, typing(phrase))
 	}
 	mallory := func(t testing.TB) context.Context {
-		return auth.WithPrincipal(t.Context(), auth.Principal{Name: "mallory"})
+		return auth.WithPrincipal(t.Context(), otherCaller("mallory"))
 	}
 	const no, preview, mismatch = `"code":"not_approved"`, `"status":"confirmation_required"`, `"code":"preview_mismatch"`
 	tries := map[string]struct {
@@ -968,7 +968,7 @@ func (h *harness) endOne(tool string, over args) result {
 // confirmAs previews and acts as a caller.
 func (h *harness) confirmAs(principal, tool string, a args) result {
 	h.t.Helper()
-	ctx := auth.WithPrincipal(h.t.Context(), auth.Principal{Name: principal})
+	ctx := auth.WithPrincipal(h.t.Context(), otherCaller(principal))
 	return h.callWith(ctx, tool, with(a, args{"confirm": h.callWith(ctx, tool, a).code()}))
 }
 

@@ -113,10 +113,16 @@ func (c *Call) operation(ctx context.Context, id string) (ledger.Operation, erro
 		return op, none
 	case err != nil:
 		return op, c.unreadable(err)
-	case !op.IsOf(c.Principal.Name) && !c.Principal.IsAdmin:
+	case !c.maySee(&op):
 		return ledger.Operation{}, none
 	}
 	return op, nil
+}
+
+// maySee reports whether the caller may know of the operation: of its own ones, on
+// connections that its role reads; an admin of all.
+func (c *Call) maySee(op *ledger.Operation) bool {
+	return c.Principal.IsAdmin || op.IsOf(c.Principal.Name) && c.Principal.Allows(policy.Read, op.Connection)
 }
 
 // parts tells how the targets of a bulk revocation ended, without the plain done ones, in

@@ -373,7 +373,12 @@ func (h *harness) call(tool string, arguments any) result {
 // callAs is call as another caller.
 func (h *harness) callAs(principal, tool string, arguments any) result {
 	h.t.Helper()
-	return h.callWith(auth.WithPrincipal(h.t.Context(), auth.Principal{Name: principal}), tool, arguments)
+	return h.callWith(auth.WithPrincipal(h.t.Context(), otherCaller(principal)), tool, arguments)
+}
+
+// otherCaller is a caller who may do everything and sees only its own operations.
+func otherCaller(name string) auth.Principal {
+	return auth.NewPrincipal(name, auth.MethodBearer, auth.Grant{Role: auth.RoleAdmin, Connections: map[string]auth.Role{"elsewhere": auth.RoleViewer}})
 }
 
 // callWith is call on the context of the caller's choice.

@@ -580,7 +580,7 @@ func (h *hostile) everyArgument(d definition, principal string, n int) {
 	if err := json.Unmarshal(d.InputSchema, &schema); err != nil {
 		h.t.Fatal(err)
 	}
-	ctx := auth.WithPrincipal(h.t.Context(), auth.Principal{Name: principal})
+	ctx := auth.WithPrincipal(h.t.Context(), otherCaller(principal))
 	base := args{
 		"connection": launchDarklyName, "token_id": "6650f0c2a1b2c3d4e5f60001", "reason": "x", "name": "x", "role": "reader", "permissions": viewer()["permissions"],
 		"operation_id": "019a52b4-7c1e-7d5f-9b8a-0f6f2d7b1c3e", "patch": nil,

@@ -34,6 +34,7 @@ type connectionRow struct {
 
 type callerRow struct {
 	Name     string   `json:"name"`
+	Role     string   `json:"role"`
 	Allowed  []string `json:"allowed" jsonschema_description:"tool classes"`
 	ReadOnly bool     `json:"read_only,omitempty"`
 }
@@ -53,11 +54,11 @@ func handleListConnections(ctx context.Context, c *Call, _ listConnectionsIn) (l
 	out := listConnectionsOut{
 		Connections: []connectionRow{},
 		Sinks:       slices.Sorted(maps.Keys(c.Sinks)),
-		Caller:      callerRow{Name: c.Principal.Name, Allowed: c.allowed(), ReadOnly: c.ReadOnly},
+		Caller:      callerRow{Name: c.Principal.Name, Role: string(c.Principal.Role), Allowed: c.allowed(), ReadOnly: c.ReadOnly},
 		Setup:       c.Setup,
 	}
 	unsettled := c.unsettledRows(ctx)
-	for _, connection := range c.Connections {
+	for _, connection := range c.visible() {
 		row := connectionRow{
 			Name: connection.Name, Provider: connection.Provider.Name(), Capabilities: c.capabilities(connection),
 			Sink: connection.Sink, Protects: connection.Policy.ProtectsAny(), Health: "unchecked", Unsettled: unsettled[connection.Name],
@@ -111,7 +112,9 @@ func (c *Call) unsettledRows(ctx context.Context) map[string][]string {
 func (c *Call) allowed() []string {
 	var classes []string
 	for _, class := range policy.Classes() {
-		somewhere := slices.ContainsFunc(c.Connections, func(x *Connection) bool { return x.Policy.Allows(class) })
+		somewhere := slices.ContainsFunc(c.visible(), func(x *Connection) bool {
+			return x.Policy.Allows(class) && c.Principal.Allows(class, x.Name)
+		})
 		if (somewhere || len(c.Connections) == 0) && (class == policy.Read || !c.ReadOnly) {
 			classes = append(classes, string(class))
 		}

@@ -80,6 +80,7 @@ func handleListOperations(ctx context.Context, c *Call, in listOperationsIn) (li
 	if err != nil {
 		return out, c.unreadable(err)
 	}
+	page.Operations = slices.DeleteFunc(page.Operations, func(op ledger.Operation) bool { return !c.maySee(&op) })
 	next := page.Next
 	out.Operations, next, err = c.operationRows(page.Operations, next)
 	if err != nil || next == 0 {

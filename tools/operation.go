@@ -40,7 +40,7 @@ type operation struct {
 // lacks the account, and serves to record a refusal only.
 func (c *Call) intent(ctx context.Context, connection *Connection) (ledger.Intent, error) {
 	i := ledger.Intent{
-		Principal: c.Principal.Name, Client: clientOf(ctx), Tool: c.Tool.Name, Class: ledger.Class(c.Tool.Class),
+		Principal: c.Principal.Name, Auth: c.Principal.Method, Address: c.Principal.Address, Client: clientOf(ctx), Tool: c.Tool.Name, Class: ledger.Class(c.Tool.Class),
 		Connection: connection.Name, Provider: connection.Provider.Name(),
 	}
 	identity, err := connection.Provider.Identity(ctx)

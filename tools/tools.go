@@ -182,6 +182,30 @@ func (e *Env) serving(t Tool) []*Connection {
 	})
 }
 
+// serving returns the connections on which the tool works for this caller.
+func (c *Call) serving(t Tool) []*Connection { return c.servingTo(c.Principal, t) }
+
+func (e *Env) servingTo(p auth.Principal, t Tool) []*Connection {
+	return slices.DeleteFunc(e.serving(t), func(c *Connection) bool { return !t.allowedTo(p, c.Name) })
+}
+
+// visible returns the connections that the caller may know of.
+func (c *Call) visible() []*Connection {
+	return slices.DeleteFunc(slices.Clone(c.Connections), func(x *Connection) bool { return !c.Principal.Allows(policy.Read, x.Name) })
+}
+
+// MayUse reports whether the principal's role allows the tool on some connection.
+func (e *Env) MayUse(p auth.Principal, t Tool) bool {
+	if t.Serves == nil {
+		return p.Allows(t.Class, "")
+	}
+	return len(e.servingTo(p, t)) > 0
+}
+
+func (t Tool) allowedTo(p auth.Principal, connection string) bool {
+	return p.Allows(t.Class, connection) || t.OrClass != "" && p.Allows(t.OrClass, connection)
+}
+
 func (t Tool) allowedBy(p policy.Policy) bool {
 	return p.Allows(t.Class) || t.OrClass != "" && p.Allows(t.OrClass)
 }
@@ -233,7 +257,7 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 		call := &Call{Env: env, Tool: t, Principal: principal, request: request, server: s}
 		defer call.abandon(ctx)
 		started := env.Now()
-		out, err := t.handle(ctx, call, rawArguments(request))
+		out, err := call.handle(ctx, rawArguments(request))
 		env.Log.Info("call", "tool", t.Name, "principal", principal.Name, "took", env.Now().Sub(started).Round(time.Millisecond), "failed", err != nil)
 		if err != nil {
 			return ErrorResult(env.Log, t.Name, err), nil
@@ -243,6 +267,14 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 		}
 		return structuredResult(env.Log, t.Name, out), nil
 	}
+}
+
+// handle carries the call out, if the caller's role allows the tool at all.
+func (c *Call) handle(ctx context.Context, raw json.RawMessage) (any, error) {
+	if !c.MayUse(c.Principal, c.Tool) {
+		return nil, &Problem{Code: "role_refused", Message: "the role " + string(c.Principal.Role) + " may not use " + c.Tool.Name, Next: "ask the operator"}
+	}
+	return c.Tool.handle(ctx, c, raw)
 }
 
 func rawArguments(request mcp.CallToolRequest) json.RawMessage {
@@ -299,12 +331,19 @@ func (c *Call) connection(name string) (*Connection, error) {
 		}
 		names = append(names, connection.Name)
 	}
-	for _, connection := range c.Connections {
+	for _, connection := range c.visible() {
 		if connection.Name != name {
 			continue
 		}
 		if !c.Tool.Serves(connection) {
 			return nil, c.notOffered(connection, names)
+		}
+		if !c.Tool.allowedTo(c.Principal, name) {
+			return nil, &Problem{
+				Code: "role_refused", Valid: names,
+				Message: fmt.Sprintf("the role %s may not use %s on connection %s", c.Principal.Role, c.Tool.Name, name),
+				Next:    "ask the operator",
+			}
 		}
 		return nil, &Problem{
 			Code: "policy_refused", Valid: names,
@@ -326,10 +365,10 @@ func (c *Call) notOffered(connection *Connection, others []string) error {
 }
 
 // capabilities names what the tools can do on a connection.
-func (e *Env) capabilities(connection *Connection) []string {
+func (c *Call) capabilities(connection *Connection) []string {
 	var names []string
 	for _, t := range All() {
-		allowed := connection.Policy.Allows(t.Class) && (!e.ReadOnly || t.Class == policy.Read)
+		allowed := connection.Policy.Allows(t.Class) && c.Principal.Allows(t.Class, connection.Name) && (!c.ReadOnly || t.Class == policy.Read)
 		if t.Capability != "" && t.Offers(connection) && allowed {
 			names = append(names, t.Capability)
 		}

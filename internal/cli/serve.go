@@ -13,6 +13,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/config"
 	"github.com/tokenreeve/tokenreeve/internal/server"
+	"github.com/tokenreeve/tokenreeve/providers/transport"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -25,9 +26,9 @@ func (a *app) serveCommand() *cobra.Command {
 		Short: "Serve over stdio, or with --listen over HTTP",
 		Long: "Serves over stdio, or with --listen over HTTP: Streamable HTTP at /mcp, server-sent events\n" +
 			"at /sse and /message, and /healthz and /readyz for whoever watches it.\n\n" +
-			"Callers over HTTP present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters);\n" +
-			"where that is not set, a random one is made and shown once on standard error. Beyond this\n" +
-			"machine it wants TLS. The section serve of the configuration file has the same settings.",
+			"Callers over HTTP are those of the section auth of the configuration file. Without it they\n" +
+			"present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters), else a random\n" +
+			"one that is made and shown once on standard error. Beyond this machine it wants TLS. The section serve of the configuration file has the same settings.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for name, set := range map[string]func(){
@@ -51,6 +52,7 @@ func (a *app) serveCommand() *cobra.Command {
 	flags.BoolVar(&behindTLSProxy, "behind-tls-proxy", false, "listen without TLS beyond this machine, since a proxy in front does it")
 	flags.StringSliceVar(&f.AllowedHosts, "allowed-hosts", nil, "names by which clients reach the server, HOST or HOST:PORT (default the listener's own)")
 	flags.StringSliceVar(&f.AllowedOrigins, "allowed-origins", nil, "origins of web pages that may call from elsewhere, for example https://app.example.com")
+	flags.StringSliceVar(&f.TrustedProxies, "trusted-proxies", nil, "addresses or networks of proxies whose X-Forwarded-For counts, for example 10.0.0.0/8")
 	flags.IntVar(&maxSessions, "max-sessions", 0, "sessions that may be open at the same time (default 1000)")
 	flags.IntVar(&maxCalls, "max-calls", 0, "calls that one caller may have under way at the same time (default 16)")
 	return cmd
@@ -76,14 +78,18 @@ func (a *app) serve(cmd *cobra.Command) error {
 }
 
 func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer) error {
-	bearer, shown, err := bearerToken(os.Getenv("TOKENREEVE_BEARER_TOKEN"))
+	callers, shown, err := a.callers(s.config, s.log)
 	if err != nil {
 		return err
 	}
 	c := s.config.Serve
+	proxies, err := auth.ParseProxies(c.TrustedProxies)
+	if err != nil {
+		return err
+	}
 	listener, err := server.Listen(ctx, server.ListenOptions{
 		Addr: c.Listen, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, BehindTLSProxy: c.BehindTLSProxy,
-		Authenticated: true, // there is always a token
+		Authenticated: true, // there is always a token, or configured callers
 	}, s.log)
 	if err != nil {
 		return err
@@ -98,15 +104,45 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
 	}
 	return server.HTTP(ctx, mcp, s.env.Work, listener, server.HTTPOptions{
-		Authenticate: auth.Middleware(bearer, auth.Options{BehindProxy: c.BehindTLSProxy, Log: s.log}),
-		Transport:    c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
+		Authenticate: auth.Middleware(callers, auth.Options{
+			Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Log: s.log,
+		}),
+		Resource:  s.config.Auth.OIDC.AsResource(),
+		Transport: c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
 		MaxSessions: c.MaxSessions, MaxCalls: c.MaxCalls, Patience: s.config.Timeout,
 	}, s.log)
 }
 
+// callers returns the check of who calls: those that the configuration names, else the one bearer
+// token, which is returned where it is new.
+func (a *app) callers(c config.Config, log *slog.Logger) (auth.Authenticator, string, error) {
+	configured := os.Getenv("TOKENREEVE_BEARER_TOKEN")
+	if c.Auth.IsZero() {
+		return bearerToken(configured)
+	}
+	if configured != "" {
+		log.Warn("TOKENREEVE_BEARER_TOKEN is ignored: the configuration names the callers")
+	}
+	checks := []auth.Authenticator{auth.NewTokens(c.Auth.StaticTokens())}
+	if c.Auth.OIDC.Issuer != "" {
+		client, err := transport.New(transport.Options{CAFile: c.CAFile})
+		if err != nil {
+			return nil, "", err
+		}
+		options := c.Auth.OIDC.Options()
+		options.Client, options.Log = client, log
+		provider, err := auth.NewOIDC(options)
+		if err != nil {
+			return nil, "", fmt.Errorf("auth.oidc: %w", err)
+		}
+		checks = append(checks, provider)
+	}
+	return auth.First(checks...), "", nil
+}
+
 // bearerToken returns the configured bearer token's check, or that of a new token
 // with the token.
-func bearerToken(configured string) (*auth.Bearer, string, error) {
+func bearerToken(configured string) (auth.Authenticator, string, error) {
 	if configured == "" {
 		bearer, token := auth.RandomBearer()
 		return bearer, token, nil

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/tokenreeve/tokenreeve/auth"
 )
 
 const (
@@ -22,6 +24,7 @@ type ServeFlags struct {
 	BehindTLSProxy *bool    // --behind-tls-proxy
 	AllowedHosts   []string // --allowed-hosts
 	AllowedOrigins []string // --allowed-origins
+	TrustedProxies []string // --trusted-proxies
 	MaxSessions    *int     // --max-sessions
 	MaxCalls       *int     // --max-calls
 }
@@ -51,9 +54,16 @@ func (l *loader) checkServe() {
 	if s.TLS.Key != "" {
 		s.TLS.Key = l.checkPath("serve.tls.key", s.TLS.Key)
 	}
+	l.judgeProxies("serve.trusted_proxies", s.TrustedProxies)
 	l.judgeServe(*s, servePlaces{
 		"serve.listen", "serve.transport", "serve.tls.cert", "serve.tls.key", "serve.allowed_hosts", "serve.allowed_origins", "serve.max_sessions", "serve.max_calls",
 	})
+}
+
+func (l *loader) judgeProxies(place string, proxies []string) {
+	if _, err := auth.ParseProxies(proxies); err != nil {
+		l.problems.add(place, "%v", err)
+	}
 }
 
 // applyServeFlags puts the flags over what the file says, and judges them.
@@ -71,6 +81,10 @@ func (l *loader) applyServeFlags(f ServeFlags) {
 	}
 	if len(f.AllowedOrigins) > 0 {
 		s.AllowedOrigins = f.AllowedOrigins
+	}
+	if len(f.TrustedProxies) > 0 {
+		s.TrustedProxies = f.TrustedProxies
+		l.judgeProxies("--trusted-proxies", s.TrustedProxies)
 	}
 	if f.MaxSessions != nil {
 		s.MaxSessions = *f.MaxSessions

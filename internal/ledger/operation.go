@@ -48,9 +48,12 @@ type Target struct {
 // it is recorded. Ids that have the shape of a credential, or that cleaning would alter, are kept as
 // a digest: "sha256:" and 16 hex digits.
 type Intent struct {
-	Parent     string   `json:"parent,omitempty"` // the group that this operation is part of
-	Of         string   `json:"of,omitempty"`     // the operation whose secret this one delivers
-	Principal  string   `json:"principal"`        // required
+	Parent    string `json:"parent,omitempty"` // the group that this operation is part of
+	Of        string `json:"of,omitempty"`     // the operation whose secret this one delivers
+	Principal string `json:"principal"`        // required
+	// Auth is how the principal authenticated, and Address where it called from.
+	Auth       string   `json:"auth,omitempty"`
+	Address    string   `json:"address,omitempty"`
 	Client     Client   `json:"client,omitzero"`
 	Tool       string   `json:"tool"`       // required
 	Class      Class    `json:"class"`      // required

@@ -12,6 +12,7 @@ import (
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
+	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -41,6 +42,8 @@ type HTTPOptions struct {
 	// Authenticate lets a request pass with its principal in the context, and answers every other
 	// one itself. It is required.
 	Authenticate func(http.Handler) http.Handler
+	// Resource tells clients where access tokens come from; the zero one tells nothing.
+	Resource auth.Resource
 	// Transport is which of the transports is served; both by default.
 	Transport string
 	// Hosts are the names, HOST:PORT or HOST alone, by which clients reach the listener; those of

@@ -73,6 +73,11 @@ func (v *service) handler(isSecure bool) http.Handler {
 		}
 		mux.Handle(route.Method+" "+route.Path, h)
 	}
+	if !v.options.Resource.IsZero() { // for whoever has no token yet
+		for _, path := range v.options.Resource.MetadataPaths() {
+			mux.Handle("GET "+path, v.options.Resource.Metadata())
+		}
+	}
 	return v.bounded(newAccess(v.options.Hosts, v.options.Origins, isSecure).check(mux))
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
+	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -34,6 +35,7 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	offered := tools.Offered(env)
 	hooks.AddBeforeCallTool(answerUnknown(offered))
 	hooks.AddAfterListTools(hideUnknown)
+	hooks.AddAfterListTools(hideForbidden(env, offered))
 	begun := begin(env)
 	hooks.AddAfterInitialize(func(context.Context, any, *mcp.InitializeRequest, *mcp.InitializeResult) { begun() })
 	// The newest protocol has no handshake: there, the first list or call begins.
@@ -102,6 +104,20 @@ func answerUnknown(offered []tools.Tool) mcpserver.OnBeforeCallToolFunc {
 // hideUnknown keeps that tool out of the list.
 func hideUnknown(_ context.Context, _ any, _ *mcp.ListToolsRequest, result *mcp.ListToolsResult) {
 	result.Tools = slices.DeleteFunc(slices.Clone(result.Tools), func(t mcp.Tool) bool { return t.Name == unknownTool })
+}
+
+// hideForbidden keeps tools out of the list that the caller's role does not allow.
+func hideForbidden(env *tools.Env, offered []tools.Tool) mcpserver.OnAfterListToolsFunc {
+	return func(ctx context.Context, _ any, _ *mcp.ListToolsRequest, result *mcp.ListToolsResult) {
+		principal, ok := auth.PrincipalFrom(ctx)
+		if !ok { // standard input: everything is the user's own
+			return
+		}
+		result.Tools = slices.DeleteFunc(slices.Clone(result.Tools), func(listed mcp.Tool) bool {
+			i := slices.IndexFunc(offered, func(t tools.Tool) bool { return t.Name == listed.Name })
+			return i < 0 || !env.MayUse(principal, offered[i])
+		})
+	}
 }
 
 func refuseUnknown(offered []tools.Tool, log *slog.Logger) mcpserver.ToolHandlerFunc {
