@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
@@ -75,4 +76,19 @@ func (l left) Check(ctx context.Context, key sink.Key, o sink.Options) error {
 	}
 	defer l.giveUp()
 	return l.Sink.Check(ctx, key, o)
+}
+
+// TestCancelledWhileReadingTheRecord: nor is anything wrong with the record.
+func TestCancelledWhileReadingTheRecord(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	id := h.record(ledger.Intent{}, ledger.Result{Outcome: ledger.Done})
+	for tool, a := range map[string]args{"list_operations": nil, "get_operation": {"operation_id": id}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		h.env.HasLedger = func() bool {
+			cancel()
+			return true
+		}
+		h.callWith(ctx, tool, a).fails("cancelled")
+	}
 }
