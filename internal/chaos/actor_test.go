@@ -572,8 +572,15 @@ func (a *actor) deliver() {
 		i := slices.IndexFunc(principals(), func(p auth.Principal) bool { return p.Name == h.principal })
 		a.who = principals()[i]
 	}
-	if a.oneIn(5) { // the secret is not the newest any more
-		a.change(rotateTool, args{"connection": h.connection, "token_id": h.id})
+	var rotating sync.WaitGroup
+	defer rotating.Wait()
+	if a.oneIn(5) { // then the secret is not the newest any more
+		twin := *a
+		twin.Rand = rand.New(rand.NewPCG(a.Uint64(), 0))
+		rotating.Go(func() { twin.change(rotateTool, args{"connection": h.connection, "token_id": h.id}) })
+		if a.oneIn(2) {
+			rotating.Wait()
+		}
 	}
 	arguments := args{"operation_id": h.operation}
 	if a.oneIn(2) {
