@@ -4,10 +4,12 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+CHAOS_SEED ?= $(shell date +%s)
+CHAOS_OPERATIONS ?= 10000
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)/golangci-lint
 
-.PHONY: build demo test bench lint fmt generate tidy vet check clean
+.PHONY: build demo test chaos bench lint fmt generate tidy vet check clean
 
 build: ## the binary, bin/tokenreeve
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tokenreeve .
@@ -17,6 +19,11 @@ demo: build ## the whole job against simulated vendors
 
 test: ## all tests, with the race detector
 	go test $(RACE) -shuffle=on ./...
+
+chaos: ## thousands of random operations while everything fails; CHAOS_SEED=n makes the same ones
+	mkdir -p .cache/chaos
+	CHAOS_SEED=$(CHAOS_SEED) CHAOS_OPERATIONS=$(CHAOS_OPERATIONS) \
+		go test $(RACE) -count=1 -v -timeout 60m -artifacts -outputdir '$(abspath .cache/chaos)' -run TestChaos ./internal/chaos
 
 bench: ## how fast and how small, each as a ratio against a bare server
 	go run ./internal/bench
@@ -30,9 +37,8 @@ fmt: $(LINT) ## format the code
 lint: $(LINT) ## import rules and everything else that a tool can judge
 	$(LINT) run
 
-vet: ## the tests' build with fault points is a program of its own
+vet:
 	go vet ./...
-	go vet -tags faultpoints ./...
 
 tidy: ## fails where go.mod or go.sum would change
 	go mod tidy -diff

@@ -112,13 +112,26 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 	if err != nil {
 		return out, err
 	}
-	if now, err := c.Ledger.Get(ctx, d.of.ID); err != nil || now.Outcome != ledger.Escrowed { // another call was faster
-		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: "already_delivered"})
-		return out, errors.Join(err, waitsInEscrow(&now))
+	if d.to.options, err = c.stillDeliverable(ctx, d); err != nil {
+		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: string(problemCode(err))})
+		return out, err
 	}
 	out.OperationID, out.TokenID = o.id, token
 	err = c.handOver(ctx, o, d, providers.Minted{Token: providers.Token{ID: token}, Secret: kept}, &out)
 	return out, err
+}
+
+// stillDeliverable judges once more now that nobody else can change the token: another
+// call may have been faster, or have put a newer secret under the key.
+func (c *Call) stillDeliverable(ctx context.Context, d delivering) (sink.Options, error) {
+	now, err := c.Ledger.Get(ctx, d.of.ID)
+	if err != nil {
+		return sink.Options{}, c.unreadable(err)
+	}
+	if err := waitsInEscrow(&now); err != nil {
+		return sink.Options{}, err
+	}
+	return c.deliveryOptions(ctx, d.connection, d.to, cmp.Or(now.OldTokenID, now.NewTokenID), now.ID)
 }
 
 // notInEscrow says why there is no secret to deliver of an operation that has one on

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -197,8 +198,12 @@ func targetIDs(op *ledger.Operation, most, room int) []string {
 	return ids
 }
 
-// unreadable is the problem of a record that cannot be read.
+// unreadable is the problem of a record that cannot be read. Where the caller gave up,
+// nothing is wrong with it.
 func (c *Call) unreadable(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
 	c.Log.Error("the ledger cannot be read", "error", err)
 	return &Problem{Code: codeLedger, Message: "the record of operations cannot be read: " + clean(err.Error()), Next: "ask the operator"}
 }
