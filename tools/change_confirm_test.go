@@ -571,7 +571,8 @@ func TestProcessThatDied(t *testing.T) {
 	t.Parallel()
 	box := start(t, setup{})
 	token := box.addLaunchDarkly("old")
-	arrived, release := make(chan struct{}), make(chan struct{})
+	arrived, release, open := gates()
+	defer open()
 	dying := box.behind(setup{}, holdFirst("DELETE", arrived, release))
 	a := args{"connection": launchDarklyName, "token_id": token.ID, "reason": "leaked"}
 	confirmed := with(a, args{"confirm": dying.preview(revoke, a)})
@@ -591,7 +592,7 @@ func TestProcessThatDied(t *testing.T) {
 		h.call(revoke, confirmed).fails("interrupted") // and does not change
 	})
 	h.wantAlive(token.ID)
-	close(release)
+	open()
 	wg.Wait()
 	h.wantGone(token.ID)
 	h.confirm(revoke, args{"connection": launchDarklyName, "token_id": next}).is("revoked")
@@ -602,7 +603,8 @@ func TestProcessThatDiedBeforeItSent(t *testing.T) {
 	t.Parallel()
 	box := start(t, setup{})
 	token := box.addLaunchDarkly("old")
-	arrived, release := make(chan struct{}), make(chan struct{})
+	arrived, release, open := gates()
+	defer open()
 	var armed atomic.Bool
 	hold := holdFirst(http.MethodGet, arrived, release)
 	dying := box.behind(setup{}, func(r *http.Request) {
@@ -623,7 +625,7 @@ func TestProcessThatDiedBeforeItSent(t *testing.T) {
 		h.call(revoke, confirmed).fails("in_progress")
 		h.clock.advance(time.Second)
 		h.call(revoke, confirmed).fails("interrupted").says("before anything was sent", "new preview")
-		close(release)
+		open()
 		wg.Wait()
 	})
 	h.confirm(revoke, a).is("revoked")
@@ -636,7 +638,8 @@ func TestOutcomeBeforeTheResult(t *testing.T) {
 	t.Parallel()
 	box := start(t, setup{})
 	ids := box.manyLaunchDarkly(2, "old")
-	arrived, release := make(chan struct{}), make(chan struct{})
+	arrived, release, open := gates()
+	defer open()
 	var deletes atomic.Int32
 	hold := holdFirst(http.MethodGet, arrived, release)
 	slow := box.behind(setup{}, func(r *http.Request) {
@@ -659,7 +662,7 @@ func TestOutcomeBeforeTheResult(t *testing.T) {
 	h.call("get_operation", args{"operation_id": id}).ok().says(`"outcome":"done"`, "2 revoked")
 	h.clock.advance(2 * time.Minute)
 	h.call(bulkTool, confirmed).fails("interrupted").says("ended as done", id)
-	close(release)
+	open()
 	wg.Wait()
 	first.is("revoked")
 	if again := h.call(bulkTool, confirmed).is("revoked"); again.get("replayed") != true || again.str("operation_id") != id {
@@ -797,7 +800,8 @@ func TestSecondConfirmationDuringTheChange(t *testing.T) {
 	t.Parallel()
 	box := start(t, setup{})
 	token := box.addLaunchDarkly("old")
-	arrived, release := make(chan struct{}), make(chan struct{})
+	arrived, release, open := gates()
+	defer open()
 	h := box.behind(setup{}, holdFirst("DELETE", arrived, release))
 	a := args{"connection": launchDarklyName, "token_id": token.ID}
 	confirmed := with(a, args{"confirm": h.preview("revoke_token", a)})
@@ -808,7 +812,7 @@ func TestSecondConfirmationDuringTheChange(t *testing.T) {
 	h.call("revoke_token", confirmed).fails("in_progress")
 	h.clock.advance(20 * time.Minute) // it is being carried out, however long that takes
 	h.call("revoke_token", confirmed).fails("in_progress")
-	close(release)
+	open()
 	wg.Wait()
 	first.is("revoked")
 	if h.call("revoke_token", confirmed).is("revoked").get("replayed") != true {

@@ -389,6 +389,13 @@ func words(n int, word string) []string {
 	return all
 }
 
+// gates are the channels of holdFirst. open releases the request, once; a test defers it,
+// so that its failure is no request that waits for ever.
+func gates() (arrived, release chan struct{}, open func()) {
+	release = make(chan struct{})
+	return make(chan struct{}), release, sync.OnceFunc(func() { close(release) })
+}
+
 // holdFirst is a hook that stops the first request with the method: it closes
 // arrived and waits for release.
 func holdFirst(method string, arrived, release chan struct{}) func(*http.Request) {

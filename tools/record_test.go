@@ -566,7 +566,8 @@ func TestOneOpenChangePerToken(t *testing.T) {
 				t.Parallel()
 				box := start(t, setup{connections: pairs()})
 				id := box.addLaunchDarkly("old").ID
-				arrived, release := make(chan struct{}), make(chan struct{})
+				arrived, release, open := gates()
+				defer open()
 				slow := box.behind(setup{connections: pairs()}, holdFirstChange(arrived, release))
 				other := slow.restart(setup{connections: slow.setup.connections}) // the account is of a host
 				a, b := firstArgs(launchDarklyName, id), secondArgs("beta-launchdarkly", id)
@@ -587,7 +588,7 @@ func TestOneOpenChangePerToken(t *testing.T) {
 				if len(refused) != 1 || refused[0].Tool != second || refused[0].ErrorCode != "change_in_progress" || refused[0].Targets[0].ID != id {
 					t.Errorf("refused on record: %+v", refused)
 				}
-				close(release)
+				open()
 				wg.Wait()
 				acted.ok()
 				if next := secondArgs("beta-launchdarkly", id); other.lives(id) { // then it is free again
@@ -608,7 +609,8 @@ func TestOpenChangesOfOtherTokens(t *testing.T) {
 	t.Parallel()
 	box := start(t, setup{})
 	ids := box.manyLaunchDarkly(3, "old")
-	arrived, release := make(chan struct{}), make(chan struct{})
+	arrived, release, open := gates()
+	defer open()
 	slow := box.behind(setup{}, holdFirst("PATCH", arrived, release))
 	a := args{"connection": launchDarklyName, "token_id": ids[1], "description": "new"}
 	a = with(a, args{"confirm": slow.preview(update, a)})
@@ -620,7 +622,7 @@ func TestOpenChangesOfOtherTokens(t *testing.T) {
 	if !slices.Equal(out.Revoked, []string{ids[0], ids[2]}) || len(out.Results) != 1 || !strings.HasPrefix(out.Results[0].Why, "change_in_progress") {
 		t.Errorf("result %+v", out)
 	}
-	close(release)
+	open()
 	wg.Wait()
 	h.wantAlive(ids[1])
 }
@@ -635,7 +637,8 @@ func TestOpenChangesAtOtherVendors(t *testing.T) {
 		"Atlassian": func(h *harness) args { return args{"connection": atlassianName, "token_id": h.addAtlassian("old").ID} },
 	}, func(t *testing.T, make_ func(*harness) args) {
 		box := start(t, setup{connections: pairs()})
-		arrived, release := make(chan struct{}), make(chan struct{})
+		arrived, release, open := gates()
+		defer open()
 		h := box.behind(setup{connections: pairs()}, holdFirst("DELETE", arrived, release))
 		a := make_(h)
 		b := with(a, args{"connection": strings.Replace(a["connection"].(string), "acme", "beta", 1)})
@@ -644,7 +647,7 @@ func TestOpenChangesAtOtherVendors(t *testing.T) {
 		wg.Go(func() { h.call(revoke, a).is("revoked") })
 		<-arrived
 		h.call(revoke, b).fails("change_in_progress")
-		close(release)
+		open()
 		wg.Wait()
 	})
 }
@@ -787,7 +790,8 @@ func TestProcessTakenForDead(t *testing.T) {
 	) {
 		c := changes()[want.change]
 		box := start(t, setup{connections: pairs()})
-		arrived, release := make(chan struct{}), make(chan struct{})
+		arrived, release, open := gates()
+		defer open()
 		slow := box.behind(setup{connections: pairs()}, holdFirstChange(arrived, release))
 		a := c.args(box)
 		confirmed := c.ready(slow, a)
@@ -802,7 +806,7 @@ func TestProcessTakenForDead(t *testing.T) {
 				break
 			}
 		}
-		close(release)
+		open()
 		wg.Wait()
 		if acted.ok(); strings.Contains(acted.text, "could not be put on record") {
 			t.Errorf("the outcome is said to be lost: %s", acted.text)
