@@ -9,10 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 const (
@@ -64,57 +61,10 @@ func (b *Bearer) Authenticate(r *http.Request) (Principal, error) {
 	return NewPrincipal("bearer", MethodBearer, Grant{Role: RoleAdmin}), nil
 }
 
-// Middleware is [Middleware] with nothing but the token.
-func (b *Bearer) Middleware(next http.Handler) http.Handler { return Middleware(b, Options{})(next) }
-
 // LoopbackHosts returns the names, with port, by which a client on this machine reaches a listener.
 func LoopbackHosts(port int) []string {
 	p := strconv.Itoa(port)
 	return []string{net.JoinHostPort("localhost", p), net.JoinHostPort("127.0.0.1", p), net.JoinHostPort("::1", p)}
-}
-
-// CheckHostOrigin returns a middleware that answers 403 to a request for another host than
-// the allowed ones (HOST:PORT), and to one from a web page of another origin. Without it, any web
-// page could reach the server through its reader's browser, under a name that it points here.
-func CheckHostOrigin(allowedHosts ...string) func(http.Handler) http.Handler {
-	allowed := make([]string, len(allowedHosts))
-	for i, host := range allowedHosts {
-		allowed[i] = strings.ToLower(host)
-	}
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			switch {
-			case !slices.Contains(allowed, withPort(r.Host, "80")):
-				refuse(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one")
-			case !isAllowedOrigin(r.Header.Values("Origin"), allowed):
-				refuse(w, http.StatusForbidden, "forbidden_origin", "the Origin header names a page that may not call this server")
-			default:
-				next.ServeHTTP(w, r)
-			}
-		})
-	}
-}
-
-func isAllowedOrigin(origins, allowed []string) bool {
-	if len(origins) == 0 {
-		return true
-	}
-	u, err := url.Parse(origins[0])
-	if err != nil || len(origins) > 1 {
-		return false
-	}
-	port, known := map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	isBare := u.User == nil && u.Path == "" && u.RawQuery == "" && u.Fragment == ""
-	return known && isBare && slices.Contains(allowed, withPort(u.Host, port))
-}
-
-// withPort returns host in lower case, with the scheme's port where it names none.
-func withPort(host, port string) string {
-	host = strings.ToLower(host)
-	if _, _, err := net.SplitHostPort(host); err == nil {
-		return host
-	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), port)
 }
 
 // refuse answers with a body that holds nothing of the request.

@@ -45,7 +45,7 @@ func TestBearer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := bearer.Middleware(http.HandlerFunc(echo))
+	h := auth.Middleware(bearer, auth.Options{})(http.HandlerFunc(echo))
 	tests := []struct {
 		name   string
 		values []string
@@ -107,72 +107,12 @@ func TestRandomBearer(t *testing.T) {
 	if token == other || len(token) != 43 {
 		t.Errorf("tokens have %d characters, equal: %v", len(token), token == other)
 	}
-	r := serve(t, bearer.Middleware(http.HandlerFunc(echo)), "localhost", http.Header{"Authorization": {"Bearer " + token}})
+	r := serve(t, auth.Middleware(bearer, auth.Options{})(http.HandlerFunc(echo)), "localhost", http.Header{"Authorization": {"Bearer " + token}})
 	if r.StatusCode != http.StatusOK {
 		t.Errorf("the token made is refused: %s", r.Status)
 	}
 	if shown := fmt.Sprintf("%v %+v %#v", bearer, bearer, bearer); strings.Contains(shown, token) {
 		t.Error("a Bearer shows its token")
-	}
-}
-
-func TestCheckHostOrigin(t *testing.T) {
-	t.Parallel()
-	tests := []struct {
-		name    string
-		port    int
-		host    string
-		origins []string
-		code    string // "" passes
-	}{
-		{"name", 8080, "localhost:8080", nil, ""},
-		{"name in capitals", 8080, "LocalHost:8080", nil, ""},
-		{"IPv4", 8080, "127.0.0.1:8080", nil, ""},
-		{"IPv6", 8080, "[::1]:8080", nil, ""},
-		{"port 80 left out", 80, "localhost", nil, ""},
-		{"port 80 left out, IPv6", 80, "[::1]", nil, ""},
-		{"none", 8080, "", nil, "forbidden_host"},
-		{"rebound name", 8080, "evil.example:8080", nil, "forbidden_host"},
-		{"name that begins right", 8080, "localhost.evil.example:8080", nil, "forbidden_host"},
-		{"other port", 8080, "localhost:8081", nil, "forbidden_host"},
-		{"no port", 8080, "localhost", nil, "forbidden_host"},
-		{"all addresses", 8080, "0.0.0.0:8080", nil, "forbidden_host"},
-		{"own page", 8080, "localhost:8080", []string{"http://localhost:8080"}, ""},
-		{"own page by address", 8080, "localhost:8080", []string{"https://127.0.0.1:8080"}, ""},
-		{"own page, port 443 left out", 443, "localhost:443", []string{"https://localhost"}, ""},
-		{"foreign page", 8080, "localhost:8080", []string{"https://evil.example"}, "forbidden_origin"},
-		{"page on another port", 8080, "localhost:8080", []string{"http://localhost:3000"}, "forbidden_origin"},
-		{"file or sandboxed page", 8080, "localhost:8080", []string{"null"}, "forbidden_origin"},
-		{"empty", 8080, "localhost:8080", []string{""}, "forbidden_origin"},
-		{"extension", 8080, "localhost:8080", []string{"chrome-extension://localhost:8080"}, "forbidden_origin"},
-		{"with a user", 8080, "localhost:8080", []string{"http://x@localhost:8080"}, "forbidden_origin"},
-		{"with a path", 8080, "localhost:8080", []string{"http://localhost:8080/x"}, "forbidden_origin"},
-		{"two", 8080, "localhost:8080", []string{"http://localhost:8080", "https://evil.example"}, "forbidden_origin"},
-		{"no URL", 8080, "localhost:8080", []string{"http://[::1"}, "forbidden_origin"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			h := auth.CheckHostOrigin(auth.LoopbackHosts(tt.port)...)(http.HandlerFunc(echo))
-			header := http.Header{}
-			if tt.origins != nil {
-				header["Origin"] = tt.origins
-			}
-			r := serve(t, h, tt.host, header)
-			text := body(t, r)
-			if tt.code == "" {
-				if r.StatusCode != http.StatusOK {
-					t.Errorf("refused: %s", text)
-				}
-				return
-			}
-			if r.StatusCode != http.StatusForbidden || !strings.Contains(text, `"`+tt.code+`"`) {
-				t.Errorf("answer %s; want 403 %s", text, tt.code)
-			}
-			if strings.Contains(text, "evil") {
-				t.Errorf("the answer holds what was sent: %s", text)
-			}
-		})
 	}
 }
 

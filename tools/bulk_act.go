@@ -39,11 +39,11 @@ func (b *bulk) act(ctx context.Context, i ledger.Intent, plan bulkPlan) (bulkRev
 	}
 	stop := b.revokeEach(ctx, i, plan.Tokens, &out)
 	out.Status = statusRevoked
-	if out.Counts[resultNotAttempt] > 0 || out.Counts[resultFailed] > 0 {
+	if out.Counts[resultNotAttempt]+out.Counts[resultFailed]+out.Counts[statusUnknown] > 0 {
 		out.Status = statusPartial
 		out.Next = "stopped: " + stop + ". Call again without confirm for a preview of what is left"
 		if stop == "" {
-			out.Next = "some targets failed; call again without confirm for a preview of what is left"
+			out.Next = "some targets failed, or their answers were lost; call again without confirm for a preview of what is left"
 		}
 	}
 	out.warn(group.finish(ctx, b.onRecord(&out)))
@@ -108,7 +108,7 @@ func (b *bulk) revokeEach(ctx context.Context, i ledger.Intent, tokens []provide
 		i.Targets = []ledger.Target{targetOf(&tokens[n])}
 		err := b.call.protectedFromCancel(ctx, func(ctx context.Context) {
 			ending, err := b.call.endToken(ctx, b.connection, i, tokens[n])
-			out.note(resultOf(tokens[n].ID, ending.revocation, err))
+			out.note(resultOf(tokens[n].ID, ending, err))
 			out.warn(ending.warning)
 			if ending.outcome == ledger.Unknown {
 				b.lost++
@@ -153,15 +153,19 @@ func (b *bulk) mustStop(ctx context.Context, ended <-chan struct{}, deadline tim
 	return ""
 }
 
-func resultOf(id string, revocation providers.Revocation, err error) bulkResult {
+func resultOf(id string, e ending, err error) bulkResult {
 	if err != nil {
 		why := "the server failed"
 		if p := problemOf(err); p != nil {
 			why = p.Code + ": " + p.Message
 		}
-		return bulkResult{ID: id, Result: resultFailed, Why: why}
+		result := resultFailed
+		if e.outcome == ledger.Unknown {
+			result = statusUnknown
+		}
+		return bulkResult{ID: id, Result: result, Why: why}
 	}
-	return bulkResult{ID: id, Result: string(revocation)}
+	return bulkResult{ID: id, Result: string(e.revocation)}
 }
 
 func (o *bulkRevokeTokensOut) note(r bulkResult) {

@@ -91,8 +91,8 @@ func (b *bulk) plan(ctx context.Context, shown *bulkPlan) (bulkPlan, error) {
 	if err := b.sparesOwn(ctx, slices.Concat(plan.Tokens, plan.everyone)); err != nil {
 		return plan, err
 	}
-	if b.in.Everything { // a person's yes stands above the rules that bound an agent
-		return plan, nil
+	if b.in.Everything { // a person's yes stands above the number that bounds an agent
+		return plan, b.call.sparesInUse(b.connection, plan.everyone, b.in.AllowInUse)
 	}
 	return plan, b.call.mayEnd(ctx, b.connection, plan.Tokens, b.in.AllowInUse)
 }

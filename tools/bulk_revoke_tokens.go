@@ -55,7 +55,7 @@ type bulkRevokeTokensOut struct {
 // bulkResult is how one target ended.
 type bulkResult struct {
 	ID     string `json:"id"`
-	Result string `json:"result" jsonschema:"enum=already_gone,enum=failed,enum=not_attempted"`
+	Result string `json:"result" jsonschema:"enum=already_gone,enum=failed,enum=unknown,enum=not_attempted"`
 	Why    string `json:"why,omitempty"`
 }
 

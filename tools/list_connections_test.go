@@ -193,7 +193,14 @@ func TestToolsOffered(t *testing.T) {
 func (h *harness) checkNotOffered(tool string) {
 	h.t.Helper()
 	r := h.call(tool, args{}).fails("unknown_tool")
-	if !strings.Contains(r.problem.Message, "policy does not allow it") || !slices.Equal(slices.Sorted(slices.Values(r.problem.Valid)), h.toolNames()) {
+	rule := ".allow lacks "
+	switch {
+	case h.setup.readOnly:
+		rule = "--read-only"
+	case len(h.env.Connections) < 3:
+		rule = "no connection can serve it"
+	}
+	if !strings.Contains(r.problem.Message, rule) || !slices.Equal(slices.Sorted(slices.Values(r.problem.Valid)), h.toolNames()) {
 		h.t.Errorf("%s says not why and what there is", r.text)
 	}
 }

@@ -3,11 +3,13 @@ package tools
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
 
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -80,16 +82,33 @@ func ErrorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {
 	return &mcp.CallToolResult{IsError: true, Content: []mcp.Content{mcp.TextContent{Type: "text", Text: text}}}
 }
 
+// whyNotOffered names the rule that keeps a tool from being offered, and where it is set.
+func (e *Env) whyNotOffered(t Tool) string {
+	if e.ReadOnly && t.Class != policy.Read {
+		return "the server is read-only (--read-only, TOKENREEVE_READ_ONLY or read_only in the configuration)"
+	}
+	var rules []string
+	for _, c := range e.Connections {
+		if t.Serves(c) {
+			rules = append(rules, fmt.Sprintf("connections.%s.allow lacks %q", c.Name, t.Class))
+		}
+	}
+	if len(rules) == 0 {
+		return "no connection can serve it"
+	}
+	return joinWords(rules)
+}
+
 // UnknownTool is the problem of a call of a tool that is not offered: it does not
 // exist, no connection can serve it, or policy forbids it.
-func UnknownTool(name string, offered []Tool) *Problem {
+func UnknownTool(name string, env *Env, offered []Tool) *Problem {
 	p := &Problem{Code: "unknown_tool", Message: "there is no tool " + quoted(name)}
 	for _, t := range offered {
 		p.Valid = append(p.Valid, t.Name)
 	}
 	for _, t := range All() {
 		if t.Name == name {
-			p.Message = "tool " + t.Name + " is not offered: no connection can serve it, or policy does not allow it"
+			p.Message = "tool " + t.Name + " is not offered: " + env.whyNotOffered(t)
 			p.Next = "call list_connections to see what can be done"
 			return p
 		}

@@ -134,7 +134,7 @@ func TestDoneIsOnRecord(t *testing.T) {
 func (h *harness) wantIntent(op ledger.Operation, c change, a, confirmed args) {
 	h.t.Helper()
 	want := ledger.Intent{
-		Parent: op.Parent, Principal: "local", Client: ledger.Client{Name: "test", Version: "1"}, Tool: c.tool, Class: ledger.Class(classes()[c.tool]),
+		Parent: op.Parent, Principal: "local", Auth: "stdio", Client: ledger.Client{Name: "test", Version: "1"}, Tool: c.tool, Class: ledger.Class(classes()[c.tool]),
 		Connection: a["connection"].(string), Provider: vendorOf(a["connection"].(string)), Account: op.Account, Targets: op.Targets,
 		Compromised: a["compromised"] == true, Preview: op.Preview, Sink: op.Sink, Key: op.Key,
 	}

@@ -269,9 +269,18 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 	}
 }
 
+// roleAllows reports whether the caller's role allows the tool anywhere, whatever policy
+// says.
+func (c *Call) roleAllows(t Tool) bool {
+	if t.Serves == nil || len(c.Connections) == 0 {
+		return c.Principal.Allows(policy.Read, "")
+	}
+	return slices.ContainsFunc(c.Connections, func(x *Connection) bool { return t.allowedTo(c.Principal, x.Name) })
+}
+
 // handle carries the call out, if the caller's role allows the tool at all.
 func (c *Call) handle(ctx context.Context, raw json.RawMessage) (any, error) {
-	if !c.MayUse(c.Principal, c.Tool) {
+	if !c.roleAllows(c.Tool) {
 		return nil, &Problem{Code: "role_refused", Message: "the role " + string(c.Principal.Role) + " may not use " + c.Tool.Name, Next: "ask the operator"}
 	}
 	return c.Tool.handle(ctx, c, raw)

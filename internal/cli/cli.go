@@ -81,7 +81,7 @@ func (a *app) rootCommand() *cobra.Command {
 	}
 	f := root.PersistentFlags()
 	f.StringVar(&a.flags.configFile, "config", "", "configuration file (default: TOKENREEVE_CONFIG, else tokenreeve/config.json in the user's configuration directory)")
-	f.StringVar(&a.flags.stateDir, "state-dir", "", "directory of keys and default secrets (default: tokenreeve in the user's state directory)")
+	f.StringVar(&a.flags.stateDir, "state-dir", "", "directory of the ledger, the escrow, keys and default secrets (default: tokenreeve in the user's state directory)")
 	f.BoolVar(&a.flags.readOnly, "read-only", false, "offer only the tools that change nothing")
 	f.StringVar(&a.flags.logLevel, "log-level", "", "debug, info, warn or error (default info)")
 	f.StringVar(&a.flags.logFormat, "log-format", "", "text or json (default text)")

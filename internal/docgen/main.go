@@ -57,6 +57,9 @@ func confirmation(t tools.Tool) string {
 	case policy.Read:
 		return "-"
 	case policy.Mint:
+		if t.Name == "deliver_secret" {
+			return "-"
+		}
 		return "for far-reaching access"
 	default:
 		return "always"

@@ -288,7 +288,7 @@ func TestRefusalsEchoNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := startWeb(t, server.HTTPOptions{Authenticate: bearer.Middleware})
+	s := startWeb(t, server.HTTPOptions{Authenticate: auth.Middleware(bearer, auth.Options{})})
 	const planted = "planted-evil"
 	for name, response := range map[string]*http.Response{
 		"host":           s.do(t, http.MethodGet, "/sse", "", header{"Host": planted}),

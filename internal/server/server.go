@@ -4,7 +4,6 @@ package server
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -50,7 +49,7 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	if err := tools.Register(s, env); err != nil {
 		return nil, err
 	}
-	s.AddTool(mcp.NewTool(unknownTool), refuseUnknown(offered, env.Log))
+	s.AddTool(mcp.NewTool(unknownTool), refuseUnknown(env, offered))
 	return s, nil
 }
 
@@ -120,10 +119,10 @@ func hideForbidden(env *tools.Env, offered []tools.Tool) mcpserver.OnAfterListTo
 	}
 }
 
-func refuseUnknown(offered []tools.Tool, log *slog.Logger) mcpserver.ToolHandlerFunc {
+func refuseUnknown(env *tools.Env, offered []tools.Tool) mcpserver.ToolHandlerFunc {
 	return func(_ context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		name, _ := call.Params.Arguments.(string)
-		return tools.ErrorResult(log, unknownTool, tools.UnknownTool(name, offered)), nil
+		return tools.ErrorResult(env.Log, unknownTool, tools.UnknownTool(name, env, offered)), nil
 	}
 }
 
