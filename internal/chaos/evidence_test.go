@@ -490,7 +490,7 @@ func (v *verdict) told() {
 // toldOfTarget compares what was told of one target of a bulk revocation.
 func (v *verdict) toldOfTarget(group *ledger.Operation, id, result string) {
 	want := map[string][]ledger.Outcome{
-		"revoked": {ledger.Done}, "already_gone": {ledger.AlreadyGone}, "failed": {ledger.Failed, ledger.Unknown, ledger.Refused}, "not_attempted": nil,
+		"revoked": {ledger.Done}, "already_gone": {ledger.AlreadyGone}, "unknown": {ledger.Unknown}, "failed": {ledger.Failed, ledger.Refused}, "not_attempted": nil,
 	}[result]
 	var outcomes []ledger.Outcome
 	for i := range v.operations {

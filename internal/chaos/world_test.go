@@ -177,12 +177,13 @@ func faults() []sandbox.Fault {
 // process is one server; its restarts have nothing in common but the disk.
 type process struct {
 	*world
-	running sync.RWMutex // held by each call, and whole by a restart
-	env     *tools.Env
-	mcp     *mcpserver.MCPServer
-	client  *client.Client
-	asking  *client.Client // one that can ask its user
-	release func()
+	running    sync.RWMutex // held by each call, and whole by a restart
+	restarting sync.Mutex
+	env        *tools.Env
+	mcp        *mcpserver.MCPServer
+	client     *client.Client
+	asking     *client.Client // one that can ask its user
+	release    func()
 }
 
 // start builds the server as the command line does.
@@ -290,6 +291,8 @@ func (p *process) stop() {
 }
 
 func (p *process) restart() {
+	p.restarting.Lock()
+	defer p.restarting.Unlock()
 	p.stop()
 	p.start()
 	p.running.Unlock()
