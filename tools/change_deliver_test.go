@@ -2,10 +2,16 @@ package tools_test
 
 import (
 	"context"
+	"database/sql"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
@@ -91,4 +97,72 @@ func TestCancelledWhileReadingTheRecord(t *testing.T) {
 		}
 		h.callWith(ctx, tool, a).fails("cancelled")
 	}
+}
+
+// TestStepThatWaitsTooLong: what a step would have told is on record with the next
+// entry, where another process keeps the ledger locked meanwhile.
+func TestStepThatWaitsTooLong(t *testing.T) {
+	t.Parallel()
+	each(t, map[string]string{"minted": "minted", "delivered": "delivered"}, func(t *testing.T, step string) {
+		h := start(t, setup{})
+		h.call(createLD, reader()).is("created") // makes the ledger
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(h.setup.stateDir, "ledger.db")+"?_txlock=immediate&_pragma=busy_timeout(5000)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		locked := make(chan *sql.Tx, 1)
+		lock := sync.OnceFunc(func() {
+			tx, err := db.BeginTx(context.Background(), nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			locked <- tx
+		})
+		if step == "minted" {
+			h = h.behind(setup{}, spoiling(http.MethodPost, lock))
+		} else {
+			h.env.Sinks[sinkName] = delivering{h.env.Sinks[sinkName], lock}
+		}
+		h.env.Log = slog.New(unlocking{h.env.Log.Handler(), locked})
+		id := h.call(createLD, reader()).is("created").says("not every step").str("operation_id")
+		if !strings.Contains(h.log.String(), `"step":"`+step+`","error"`) {
+			t.Errorf("the step that failed is another: %s", h.log)
+		}
+		op, err := h.env.Ledger.Get(t.Context(), id)
+		if err != nil || op.Outcome != ledger.Done || op.NewTokenID == "" || op.Fingerprint == "" || op.Version != 1 {
+			t.Errorf("on record is %+v, %v", op, err)
+		}
+	})
+}
+
+// delivering is a sink beside which something happens when a secret comes.
+type delivering struct {
+	sink.Sink
+	first func()
+}
+
+// Deliver lets it happen, and delivers.
+func (d delivering) Deliver(ctx context.Context, key sink.Key, s secret.Secret, o sink.Options) (sink.Delivery, error) {
+	d.first()
+	return d.Sink.Deliver(ctx, key, s, o)
+}
+
+// unlocking is a log that ends the lock on the ledger at the first error.
+type unlocking struct {
+	slog.Handler
+	locked chan *sql.Tx
+}
+
+// Handle implements slog.Handler.
+func (u unlocking) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		select {
+		case tx := <-u.locked:
+			_ = tx.Rollback()
+		default:
+		}
+	}
+	return u.Handler.Handle(ctx, r)
 }

@@ -34,6 +34,8 @@ type operation struct {
 	call  *Call
 	lease *ledger.Lease
 	id    string
+	// missed is what a step told that could not be recorded; the next entry tells it.
+	missed ledger.Details
 }
 
 // intent is what all changes of a call have in common on record. With an error it
@@ -141,11 +143,14 @@ func (o *operation) log(message string, more ...any) {
 func (o *operation) step(ctx context.Context, step string, d ledger.Details) (warning string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
 	defer cancel()
+	d = o.missed.With(d)
 	err := o.lease.Step(ctx, step, d)
 	fault.Point(step)
 	if err == nil {
+		o.missed = ledger.Details{}
 		return ""
 	}
+	o.missed = d
 	o.call.Log.Error("step not on record", "operation", o.id, "step", step, "error", err)
 	if errors.Is(err, ledger.ErrLeaseLost) { // it is, as a late one
 		return ""
@@ -158,6 +163,7 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
 	o.call.open = slices.DeleteFunc(o.call.open, func(other *operation) bool { return other == o })
+	r.Details = o.missed.With(r.Details)
 	err := o.lease.Finish(ctx, r)
 	if errors.Is(err, ledger.ErrLeaseLost) {
 		// Another process took this one for dead, and ended the operation with less than

@@ -421,7 +421,7 @@ func (w *world) evidence(record *ledger.Ledger) *evidence {
 	w.t.Helper()
 	e := &evidence{
 		before: w.before, changes: w.box.Changes(), alive: w.tokens(), services: map[string]bool{},
-		previews: w.previews, answers: w.answers, sinks: map[place]string{}, escrow: map[string]string{},
+		previews: w.previews, answers: w.answers, sinks: map[place]string{}, escrow: map[string]string{}, excused: w.missedSteps(),
 	}
 	for _, a := range w.box.AtlassianAccounts() {
 		e.services[a.ID] = a.ServiceAccount
@@ -445,6 +445,18 @@ func (w *world) evidence(record *ledger.Ledger) *evidence {
 	}
 	w.readEscrow(e.escrow)
 	return e
+}
+
+// missedSteps are the operations of which the log says that a step is not on record.
+func (w *world) missedSteps() map[string]bool {
+	missed := map[string]bool{}
+	for line := range strings.Lines(w.logged.String()) {
+		var entry struct{ Msg, Operation string }
+		if strings.Contains(line, "step not on record") && json.Unmarshal([]byte(line), &entry) == nil {
+			missed[entry.Operation] = true
+		}
+	}
+	return missed
 }
 
 // readSink reads every file of a sink: a key's later versions end in .v2, .v3 and so on.

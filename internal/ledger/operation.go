@@ -154,6 +154,12 @@ func (o *Operation) delivered() int64 {
 	return o.OutcomeSeq
 }
 
+// With returns the details with later ones over them.
+func (d Details) With(later Details) Details {
+	d.merge(later)
+	return d
+}
+
 func (d *Details) merge(o Details) {
 	set := func(to *string, from string) {
 		if from != "" {
