@@ -15,15 +15,15 @@ import (
 type countTokensIn struct {
 	Connection      string   `json:"connection,omitempty" jsonschema:"enum=@connections" jsonschema_description:"default: all"`
 	Owner           string   `json:"owner,omitempty" jsonschema_description:"as in list_tokens"`
-	ServiceAccounts []string `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"as there"`
-	Query           string   `json:"query,omitempty" jsonschema_description:"as there"`
-	Kind            string   `json:"kind,omitempty" enum:"user,service,unknown" jsonschema_description:"as there"`
-	Status          string   `json:"status,omitempty" enum:"active,blocked,expired,in_grace" jsonschema_description:"as there"`
-	Access          string   `json:"access,omitempty" enum:"admin,write,read,custom,unknown" jsonschema_description:"as there"`
-	CreatedAfter    string   `json:"created_after,omitempty" jsonschema_description:"as there"`
-	CreatedBefore   string   `json:"created_before,omitempty" jsonschema_description:"as there"`
-	UnusedFor       string   `json:"unused_for,omitempty" jsonschema_description:"as there"`
-	ExpiresWithin   string   `json:"expires_within,omitempty" jsonschema_description:"as there"`
+	ServiceAccounts []string `json:"service_accounts,omitempty" jsonschema:"maxItems=100" jsonschema_description:"same"`
+	Query           string   `json:"query,omitempty" jsonschema_description:"same"`
+	Kind            string   `json:"kind,omitempty" enum:"user,service,unknown" jsonschema_description:"same"`
+	Status          string   `json:"status,omitempty" enum:"active,blocked,expired,in_grace" jsonschema_description:"same"`
+	Access          string   `json:"access,omitempty" enum:"admin,write,read,custom,unknown" jsonschema_description:"same"`
+	CreatedAfter    string   `json:"created_after,omitempty" jsonschema_description:"same"`
+	CreatedBefore   string   `json:"created_before,omitempty" jsonschema_description:"same"`
+	UnusedFor       string   `json:"unused_for,omitempty" jsonschema_description:"same"`
+	ExpiresWithin   string   `json:"expires_within,omitempty" jsonschema_description:"same"`
 	GroupBy         string   `json:"group_by,omitempty" jsonschema:"enum=connection,enum=owner,enum=kind,enum=status,enum=access" jsonschema_description:"count by this"`
 }
 

@@ -54,7 +54,7 @@ type place struct {
 func (c *Cursors) encode(p place) (string, error) {
 	aead, err := c.seal()
 	if err != nil {
-		return "", err
+		return "", unsealed(err)
 	}
 	plain, err := json.Marshal(p)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *Cursors) encode(p place) (string, error) {
 func (c *Cursors) decode(cursor, principal, tool string) (place, error) {
 	aead, err := c.seal()
 	if err != nil {
-		return place{}, err
+		return place{}, unsealed(err)
 	}
 	p, err := open(aead, cursor)
 	if err != nil || p.Principal != principal || p.Tool != tool {
@@ -82,6 +82,14 @@ func (c *Cursors) decode(cursor, principal, tool string) (place, error) {
 		}
 	}
 	return p, nil
+}
+
+// unsealed is the problem of a key that cannot be read or made.
+func unsealed(err error) error {
+	return &Problem{
+		Code: "state_unusable", Message: "no further page can be offered: " + clean(err.Error()),
+		Next: "ask the operator to mend the state directory; a smaller limit that holds everything needs no cursor",
+	}
 }
 
 func open(aead cipher.AEAD, cursor string) (place, error) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
@@ -92,6 +93,9 @@ func (c *Call) place(deliverTo string) (destination, error) {
 	name, key, err := sink.ParseDestination(deliverTo)
 	if err != nil {
 		return destination{}, &Problem{Code: "invalid_argument", Message: "argument deliver_to: " + err.Error(), Valid: c.sinkNames(), Next: "give SINK/KEY, for example files/ci/deploy"}
+	}
+	if sanitize.ID(key.String()) != key.String() { // shown back and kept on record, as no credential may be
+		return destination{}, &Problem{Code: "invalid_argument", Message: "argument deliver_to: the key looks like a credential", Next: "name the place otherwise, for example files/ci/deploy; a secret never belongs into an argument"}
 	}
 	s, ok := c.Sinks[name]
 	if !ok {

@@ -15,7 +15,7 @@ import (
 
 // deliverSecretIn are the arguments of deliver_secret.
 type deliverSecretIn struct {
-	OperationID string `json:"operation_id" jsonschema_description:"of the creation or rotation that is escrowed"`
+	OperationID string `json:"operation_id" jsonschema_description:"of what is escrowed"`
 	DeliverTo   string `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY; default: where it should have gone"`
 }
 
@@ -35,7 +35,7 @@ func deliverSecret() Tool {
 	return define(Tool{
 		Name:        "deliver_secret",
 		Title:       "Deliver a secret from escrow",
-		Description: "Delivers a new secret that its sink refused (status escrowed), to the same or another sink, once.",
+		Description: "Delivers, once, a new secret that its sink refused (status escrowed).",
 		Class:       policy.Mint,
 		OrClass:     policy.Rotate,
 		Needs:       "nothing",

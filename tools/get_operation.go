@@ -51,7 +51,7 @@ func getOperation() Tool {
 	return define(Tool{
 		Name:        "get_operation",
 		Title:       "Get one operation",
-		Description: "Returns what is on record of one change: how it ended, where its secret went, what to do next.",
+		Description: "Tells how one change ended, where its secret went, and what to do next.",
 		Class:       policy.Read,
 		Needs:       "nothing",
 		ClosedWorld: true,

@@ -18,7 +18,7 @@ import (
 type listOperationsIn struct {
 	Connection string `json:"connection,omitempty" jsonschema:"enum=@connections" jsonschema_description:"default: all"`
 	Tool       string `json:"tool,omitempty" jsonschema_description:"tool name"`
-	Outcome    string `json:"outcome,omitempty" jsonschema:"enum=done,enum=already_gone,enum=failed,enum=escrowed,enum=unknown,enum=refused,enum=open" jsonschema_description:"open: still running"`
+	Outcome    string `json:"outcome,omitempty" jsonschema:"enum=done,enum=already_gone,enum=failed,enum=escrowed,enum=unknown,enum=refused,enum=open" jsonschema_description:"how it ended"`
 	Since      string `json:"since,omitempty" jsonschema_description:"date, time or age"`
 	Limit      int    `json:"limit,omitempty" jsonschema:"minimum=1,maximum=100,default=20" jsonschema_description:"rows"`
 	Cursor     string `json:"cursor,omitempty" jsonschema_description:"next_cursor"`
@@ -57,7 +57,7 @@ func listOperations() Tool {
 	return define(Tool{
 		Name:        "list_operations",
 		Title:       "List operations",
-		Description: "Lists the changes on record, newest first: your own ones; an admin sees all. A bulk revocation is one row.",
+		Description: "Lists changes on record, newest first. A bulk revocation is one row.",
 		Class:       policy.Read,
 		Needs:       "nothing",
 		ClosedWorld: true,

@@ -29,8 +29,8 @@ type listTokensIn struct {
 	UnusedFor       string   `json:"unused_for,omitempty" jsonschema_description:"age: not used since then; or never"`
 	ExpiresWithin   string   `json:"expires_within,omitempty" jsonschema_description:"age from now; or never: has no end"`
 	Sort            string   `json:"sort,omitempty" jsonschema:"enum=created,enum=-created,enum=last_used,enum=-last_used,enum=expires,enum=-expires,enum=name,enum=-name" jsonschema_description:"- reverses; no date comes last"`
-	Limit           int      `json:"limit,omitempty" jsonschema:"minimum=1,maximum=200,default=50" jsonschema_description:"rows, default 50"`
-	Cursor          string   `json:"cursor,omitempty" jsonschema_description:"next_cursor of the page before; alone is enough"`
+	Limit           int      `json:"limit,omitempty" jsonschema:"minimum=1,maximum=200,default=50" jsonschema_description:"rows"`
+	Cursor          string   `json:"cursor,omitempty" jsonschema_description:"next_cursor; alone is enough"`
 	Detail          string   `json:"detail,omitempty" jsonschema:"enum=concise,enum=full" jsonschema_description:"default concise"`
 }
 

@@ -37,7 +37,7 @@ func updateLaunchDarklyToken() Tool {
 	return defineAny[updateLaunchDarklyTokenIn, updateLaunchDarklyTokenOut](Tool{
 		Name:        "update_launchdarkly_token",
 		Title:       "Update a LaunchDarkly access token",
-		Description: "Changes name, description or access of a token. It previews the differences first, and acts on the confirm code.",
+		Description: "Changes name, description or access of a token. It previews first, and acts on the confirm code.",
 		Class:       policy.Update,
 		Needs:       "Admin, or a custom role with the token actions",
 		Capability:  "update",

@@ -25,7 +25,7 @@ func (a *app) callCommand() *cobra.Command {
 		Long: "Calls one tool and prints a table, or with --json its JSON. A value that is JSON is taken as\n" +
 			"such, any other as text. A tool that changes tokens shows its preview, reads the confirm code\n" +
 			"from the terminal, and acts; without a terminal, repeat the call with confirm=CODE.\n" +
-			"The exit code is 1 where the tool failed.",
+			"The exit code is 1 where the tool failed, or left something to do (escrowed, unknown, partial).",
 		Example: "  tokenreeve call list_tokens unused_for=90d limit=10\n" +
 			"  tokenreeve call revoke_token connection=acme token_id=123",
 		Args: cobra.MinimumNArgs(1),
@@ -115,7 +115,11 @@ func (a *app) call(ctx context.Context, c *client.Client, tool string, arguments
 		return nil
 	}
 	if !isTerminal(a.streams.In) {
-		fmt.Fprintln(a.streams.Err, "tokenreeve: nothing was changed: type the confirm code at a terminal, or repeat the call with confirm=CODE")
+		hint := "type the confirm code at a terminal, or repeat the call with confirm=CODE"
+		if a.flags.demo {
+			hint = "type the confirm code at a terminal; what a demo knows ends with its command"
+		}
+		fmt.Fprintln(a.streams.Err, "tokenreeve: nothing was changed:", hint)
 		return errToldAlready
 	}
 	typed, err := a.readCode(ctx)
@@ -174,10 +178,22 @@ func (a *app) print(result answer, asJSON bool) error {
 	} else if err := printTable(a.streams.Out, result.data); err != nil {
 		return err
 	}
-	if result.isErr {
+	if result.isErr || isOpenEnded(result) {
 		return errToldAlready
 	}
 	return nil
+}
+
+// isOpenEnded reports a result that leaves something to do: a script must not take it for
+// the end.
+func isOpenEnded(result answer) bool {
+	var r struct {
+		Status string `json:"status"`
+	}
+	if json.Unmarshal(result.data, &r) != nil {
+		return false
+	}
+	return slices.Contains([]string{"escrowed", "unknown", "undelivered", "partial"}, r.Status)
 }
 
 // printTable prints an object: lists of objects as tables, the rest line by line.
