@@ -126,7 +126,8 @@ func agreeing() *evidence {
 	c := s.change(ld, sandbox.TokenUpdated, "updated", "")
 	c.Role, c.Description = "writer", "first"
 	s.operation("lost update", "update", ledger.Unknown, ld, "updated")
-	s.previews["lost update"].description = "second"
+	s.previews["lost update"].role, s.previews["lost update"].description = "reader", "second"
+	s.change(ld, sandbox.TokenUpdated, "updated", "").Request = 0 // somebody gave it another role meanwhile
 	c = s.change(ld, sandbox.TokenUpdated, "updated", "")
 	c.Role, c.Description = "writer", "second"
 	s.alive[ref{ld, "updated"}] = token{role: "writer", description: "second"}

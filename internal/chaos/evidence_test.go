@@ -404,7 +404,7 @@ func (v *verdict) updates() {
 		came[op.ID]++
 		p := v.previews[op.Preview]
 		switch {
-		case !names(op, refOf(c)) || p.role != "" && p.role != c.Role:
+		case !names(op, refOf(c)) || p.role != "" && p.role != c.Role && !v.cameBetween(op, i):
 			v.say("request %d updated %v to %s, which %s did not ask for", c.Request, refOf(c), c.Role, brief(op))
 		case !mayHaveDone(op, c):
 			v.say("request %d updated %v, against %s", c.Request, refOf(c), brief(op))
@@ -422,6 +422,15 @@ func (v *verdict) updates() {
 			v.say("%v has role %s, and its last update, by request %d, gave it %s", r, t.role, c.Request, c.Role)
 		}
 	}
+}
+
+// cameBetween reports whether another update of the token came between the intent of
+// the operation and what it did, change number i: a patch leaves out what the token
+// already was as asked.
+func (v *verdict) cameBetween(op *ledger.Operation, i int) bool {
+	return slices.ContainsFunc(v.changes[:i], func(c sandbox.Change) bool {
+		return c.Kind == sandbox.TokenUpdated && refOf(&c) == refOf(&v.changes[i]) && !c.Time.Before(op.Started)
+	})
 }
 
 // confirmations: what needs a preview acted once, for who had seen it and sent its
