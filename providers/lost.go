@@ -1,6 +1,11 @@
 package providers
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
 
 // Lost is what could be found out of a change whose answer was lost.
 type Lost struct {
@@ -40,4 +45,28 @@ func WithLost(err error, lost Lost) error {
 		e.Lost, e.Next = &lost, lost.Next
 	}
 	return err
+}
+
+// VendorFailed reports whether the vendor itself answered that it failed, with a 500:
+// then the request is not under way any more. A gateway's answer (502 to 504) says
+// nothing of that.
+func VendorFailed(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Status == http.StatusInternalServerError
+}
+
+// maxNamed is how many ids a next step names.
+const maxNamed = 10
+
+// NameOrphans writes the ids of tokens for a next step: ten, and how many more.
+func NameOrphans(tokens []Token) string {
+	ids := make([]string, 0, maxNamed)
+	for _, t := range tokens[:min(len(tokens), maxNamed)] {
+		ids = append(ids, t.ID)
+	}
+	list := strings.Join(ids, ", ")
+	if more := len(tokens) - maxNamed; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }

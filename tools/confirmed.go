@@ -92,16 +92,19 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	check, err := c.Ledger.PeekPreview(ctx, string(f.code), c.Principal.Name, c.Tool.Name, arguments)
+	check, err := c.peek(ctx, f.code, arguments)
 	if err != nil {
-		return nil, c.noLedger(err)
+		return nil, err
 	}
 	if check.Verdict != ledger.Accepted {
 		return f.answer(ctx, c, check, arguments)
 	}
 	yes, asking, err := f.approve(ctx, c, check.Preview)
-	if isOvertaken(err) {
-		return f.overtaken(ctx, c, arguments)
+	if isOvertaken(err) { // carried out or decided while a person was asked
+		if check, err = c.peek(ctx, f.code, arguments); err != nil {
+			return nil, err
+		}
+		return f.answer(ctx, c, check, arguments)
 	}
 	if err != nil || asking != nil {
 		return asking, err
@@ -118,14 +121,13 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 	return f.answer(ctx, c, check, arguments)
 }
 
-// overtaken answers a call whose preview was carried out or decided while a person was
-// asked.
-func (f flow[Plan, Out]) overtaken(ctx context.Context, c *Call, arguments json.RawMessage) (any, error) {
-	check, err := c.Ledger.PeekPreview(ctx, string(f.code), c.Principal.Name, c.Tool.Name, arguments)
+// peek judges a code for this call, and spends nothing.
+func (c *Call) peek(ctx context.Context, code confirmCode, arguments json.RawMessage) (ledger.Check, error) {
+	check, err := c.Ledger.PeekPreview(ctx, string(code), c.Principal.Name, c.Tool.Name, arguments)
 	if err != nil {
-		return nil, c.noLedger(err)
+		return check, c.noLedger(err)
 	}
-	return f.answer(ctx, c, check, arguments)
+	return check, nil
 }
 
 // answer answers what is not to be carried out now.

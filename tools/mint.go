@@ -98,9 +98,9 @@ func (c *Call) refuseOtherCode(ctx context.Context, m mint) error {
 	if err != nil {
 		return err
 	}
-	check, err := c.Ledger.PeekPreview(ctx, string(m.code), c.Principal.Name, c.Tool.Name, arguments)
+	check, err := c.peek(ctx, m.code, arguments)
 	if err != nil {
-		return c.noLedger(err)
+		return err
 	}
 	if check.Verdict == ledger.Mismatch {
 		return mismatch(check.Changed)

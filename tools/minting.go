@@ -53,8 +53,8 @@ const (
 	verifiedSkipped = "skipped"
 )
 
-// The bounds of what happens to a secret after it was minted. The client and the
-// server's end do not shorten them.
+// The bounds of what happens to a secret after it was minted. The client does not shorten
+// them; the server's end shortens a delivery, once the escrow has the secret.
 const (
 	sinkTime   = 75 * time.Second // a command of the operator's may take a minute
 	verifyTime = 10 * time.Second

@@ -2,11 +2,7 @@ package launchdarkly
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,8 +16,6 @@ const (
 	// by it, on the vendor's clock; apart is the same on ours, which may be wrong.
 	nearby = 2 * time.Minute
 	apart  = 5 * time.Minute
-	// maxNamed is how many ids a next step names.
-	maxNamed = 10
 )
 
 // sending is when a creation was sent.
@@ -41,14 +35,7 @@ func (p *Provider) lostCreation(ctx context.Context, spec TokenSpec, sent sendin
 	if isID(m.id) {
 		return providers.WithLost(err, orphaned(m.record.toToken(), "was made"))
 	}
-	return providers.WithLost(err, p.search(ctx, spec, sent, isOver(err)))
-}
-
-// isOver reports whether the vendor itself answered that it failed: then the
-// request is not under way any more. A gateway's answer says nothing of that.
-func isOver(err error) bool {
-	var e *providers.Error
-	return errors.As(err, &e) && e.Status == http.StatusInternalServerError
+	return providers.WithLost(err, p.search(ctx, spec, sent, providers.VendorFailed(err)))
 }
 
 // search lists the tokens and looks for the one that was to be made.
@@ -74,7 +61,7 @@ func (p *Provider) search(ctx context.Context, spec TokenSpec, sent sending, isO
 	case len(found) == 1 && err == nil:
 		return orphaned(found[0], "was made under this name at the time of this call, so it is this call's unless somebody else made it just then,")
 	case len(found) > 0:
-		return providers.Lost{Happened: providers.HappenedUnknown, Orphans: found, Next: "this call may have made one of the tokens " + named(found) +
+		return providers.Lost{Happened: providers.HappenedUnknown, Orphans: found, Next: "this call may have made one of the tokens " + providers.NameOrphans(found) +
 			", and which one cannot be told: find the one that nobody has the secret of with get_token, and end it with revoke_token before you call create_launchdarkly_token again"}
 	case err != nil:
 		return providers.Lost{Happened: providers.HappenedUnknown, Next: again}
@@ -127,19 +114,6 @@ func lostReset(id string, oldEnds providers.Date, m *minted, err error) error {
 		lost.Next = "token " + id + " has a new secret that nobody has: call rotate_token on it again, which keeps its id. The overlap of the old secret may be cut short by that"
 	}
 	return providers.WithLost(err, lost)
-}
-
-// named writes the tokens' ids.
-func named(tokens []providers.Token) string {
-	ids := make([]string, 0, maxNamed)
-	for _, t := range tokens[:min(len(tokens), maxNamed)] {
-		ids = append(ids, t.ID)
-	}
-	list := strings.Join(ids, ", ")
-	if more := len(tokens) - maxNamed; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
 }
 
 // made remembers the tokens whose secret came: none of them is an orphan.

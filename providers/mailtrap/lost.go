@@ -3,20 +3,13 @@ package mailtrap
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
-const (
-	// maxLook bounds the listing after a lost answer.
-	maxLook = 10 * time.Second
-	// maxListed is how many ids a next step names.
-	maxListed = 10
-)
+// maxLook bounds the listing after a lost answer.
+const maxLook = 10 * time.Second
 
 // namesakes returns the ids of the tokens that bear the very name.
 func (p *Provider) namesakes(ctx context.Context, name string) (map[string]bool, error) {
@@ -82,7 +75,7 @@ func foundNew(found []providers.Token, again string, err error) providers.Lost {
 	case len(found) == 1 && err == nil:
 		return orphaned(found[0], "is new under this name, so it is this call's unless somebody else made it just then,", again)
 	case len(found) > 0:
-		return providers.Lost{Happened: providers.HappenedUnknown, Orphans: found, Next: "this call may have made one of the tokens " + named(found) +
+		return providers.Lost{Happened: providers.HappenedUnknown, Orphans: found, Next: "this call may have made one of the tokens " + providers.NameOrphans(found) +
 			", and which one cannot be told: end with revoke_token the one that nobody has the secret of, then " + again}
 	case err != nil:
 		return providers.Lost{Happened: providers.HappenedUnknown, Next: search}
@@ -122,7 +115,7 @@ func (p *Provider) lostReset(ctx context.Context, old *record, m *minted, err er
 			successors = append(successors, p.token(r, p.now()))
 		}
 	})
-	return providers.WithLost(err, judgeReset(id, now, successors, isOver(err), listErr))
+	return providers.WithLost(err, judgeReset(id, now, successors, providers.VendorFailed(err), listErr))
 }
 
 // judgeReset says whether the old token was reset by its record as it is now, nil
@@ -165,29 +158,8 @@ func wasReset(id string, end providers.Date, successors []providers.Token) provi
 		lost.Next = old + "; nobody has the secret of its successor " + successors[0].ID + ": call rotate_token on " + successors[0].ID +
 			" to get a new one, then end " + successors[0].ID + " with revoke_token"
 	default:
-		lost.Next = old + "; its successor is one of the tokens " + named(successors) +
+		lost.Next = old + "; its successor is one of the tokens " + providers.NameOrphans(successors) +
 			", and which one cannot be told: find the one that nobody has the secret of, call rotate_token on it, then end it with revoke_token"
 	}
 	return lost
-}
-
-// isOver reports whether Mailtrap itself answered that it failed (its 500 is
-// documented): then the request is not under way any more. A gateway's answer says
-// nothing of that.
-func isOver(err error) bool {
-	var e *providers.Error
-	return errors.As(err, &e) && e.Status == http.StatusInternalServerError
-}
-
-// named writes the tokens' ids.
-func named(tokens []providers.Token) string {
-	ids := make([]string, 0, maxListed)
-	for _, t := range tokens[:min(len(tokens), maxListed)] {
-		ids = append(ids, t.ID)
-	}
-	list := strings.Join(ids, ", ")
-	if more := len(tokens) - maxListed; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
-	return list
 }
