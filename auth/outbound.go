@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/zalando/go-keyring"
 
@@ -103,19 +104,24 @@ func isEnvName(s string) bool {
 // New returns the source that ref names. Nothing is read before its Read, and Read reads anew each
 // time, so that a credential can be renewed while the server runs. No error of a source holds any
 // part of what was read.
-func New(ref Reference) (transport.Source, error) {
+func New(ref Reference) (transport.Source, error) { return newSource(ref, credential) }
+
+// NewText is [New] for what is no header's value: it may have blanks and several lines.
+func NewText(ref Reference) (transport.Source, error) { return newSource(ref, text) }
+
+func newSource(ref Reference, judge func([]byte) (string, error)) (transport.Source, error) {
 	if err := ref.Validate(); err != nil {
 		return nil, fmt.Errorf("credential %w", err)
 	}
 	switch {
 	case ref.Env != "":
-		return source{envReader(ref.Env)}, nil
+		return source{envReader(ref.Env), judge}, nil
 	case ref.File != "":
-		return source{fileReader(ref.File)}, nil
+		return source{fileReader(ref.File), judge}, nil
 	case len(ref.Exec) > 0:
-		return source{commandReader(ref.Exec)}, nil
+		return source{commandReader(ref.Exec), judge}, nil
 	default:
-		return source{keyringReader(ref.Keyring)}, nil
+		return source{keyringReader(ref.Keyring), judge}, nil
 	}
 }
 
@@ -126,6 +132,7 @@ type source struct {
 		// String names the source for an error.
 		String() string
 	}
+	judge func([]byte) (string, error)
 }
 
 // Read implements transport.Source.
@@ -134,7 +141,7 @@ func (s source) Read(ctx context.Context) (secret.Secret, error) {
 	if err != nil {
 		return secret.Secret{}, err
 	}
-	value, err := credential(data)
+	value, err := s.judge(data)
 	if err != nil {
 		return secret.Secret{}, fmt.Errorf("%s %w", s.reader, err)
 	}
@@ -155,6 +162,21 @@ func credential(data []byte) (string, error) {
 		if value[i] <= ' ' || value[i] > '~' {
 			return "", errors.New("holds more than a credential: a space, a line break, a control character or a character beyond ASCII")
 		}
+	}
+	return value, nil
+}
+
+// text trims white space at both ends and refuses what no text has.
+func text(data []byte) (string, error) {
+	value := strings.TrimSpace(string(data))
+	if value == "" {
+		return "", errors.New("is empty")
+	}
+	if len(value) > maxCredential {
+		return "", fmt.Errorf("holds more than %d KiB", maxCredential>>10)
+	}
+	if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+		return "", errors.New("is not text in UTF-8")
 	}
 	return value, nil
 }

@@ -16,26 +16,50 @@ import (
 // Cursors seals the place where a listing goes on. A cursor tells its holder
 // nothing, cannot be altered, and survives a restart as long as its key does.
 type Cursors struct {
-	seal func() (cipher.AEAD, error)
+	seals func() ([]cipher.AEAD, error)
 }
 
 // cursorKeySize is the size of an AES-256 key, in bytes.
 const cursorKeySize = 32
 
-// NewCursors returns cursors sealed with the key that readKey gives, 32 bytes.
-// readKey is called at the first need.
-func NewCursors(readKey func(size int) ([]byte, error)) *Cursors {
-	return &Cursors{seal: sync.OnceValues(func() (cipher.AEAD, error) {
-		key, err := readKey(cursorKeySize)
+// NewCursors returns cursors sealed with the first of the keys that readKeys gives, 32 bytes each.
+// Those that were sealed with another are opened as well. readKeys is called until it succeeds.
+func NewCursors(readKeys func(size int) ([][]byte, error)) *Cursors {
+	var mu sync.Mutex
+	var seals []cipher.AEAD
+	return &Cursors{seals: func() ([]cipher.AEAD, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if seals != nil {
+			return seals, nil
+		}
+		read, err := sealsOf(readKeys)
 		if err != nil {
 			return nil, fmt.Errorf("cursor key: %w", err)
 		}
+		seals = read
+		return seals, nil
+	}}
+}
+
+func sealsOf(readKeys func(size int) ([][]byte, error)) ([]cipher.AEAD, error) {
+	keys, err := readKeys(cursorKeySize)
+	if err != nil {
+		return nil, err
+	}
+	var seals []cipher.AEAD
+	for _, key := range keys {
 		block, err := aes.NewCipher(key)
 		if err != nil {
-			return nil, fmt.Errorf("cursor key: %w", err)
+			return nil, err
 		}
-		return cipher.NewGCM(block)
-	})}
+		seal, err := cipher.NewGCM(block)
+		if err != nil {
+			return nil, err
+		}
+		seals = append(seals, seal)
+	}
+	return seals, nil
 }
 
 // place is where a listing goes on.
@@ -52,10 +76,11 @@ type place struct {
 }
 
 func (c *Cursors) encode(p place) (string, error) {
-	aead, err := c.seal()
+	seals, err := c.seals()
 	if err != nil {
 		return "", unsealed(err)
 	}
+	aead := seals[0]
 	plain, err := json.Marshal(p)
 	if err != nil {
 		return "", fmt.Errorf("cursor: %w", err)
@@ -69,11 +94,11 @@ func (c *Cursors) encode(p place) (string, error) {
 
 // decode opens a cursor of the same caller and tool.
 func (c *Cursors) decode(cursor, principal, tool string) (place, error) {
-	aead, err := c.seal()
+	seals, err := c.seals()
 	if err != nil {
 		return place{}, unsealed(err)
 	}
-	p, err := open(aead, cursor)
+	p, err := open(seals, cursor)
 	if err != nil || p.Principal != principal || p.Tool != tool {
 		return place{}, &Problem{
 			Code:    "invalid_cursor",
@@ -88,22 +113,24 @@ func (c *Cursors) decode(cursor, principal, tool string) (place, error) {
 func unsealed(err error) error {
 	return &Problem{
 		Code: "state_unusable", Message: "no further page can be offered: " + clean(err.Error()),
-		Next: "ask the operator to mend the state directory; a smaller limit that holds everything needs no cursor",
+		Next: "ask the operator to mend the state directory or database; a smaller limit that holds everything needs no cursor",
 	}
 }
 
-func open(aead cipher.AEAD, cursor string) (place, error) {
+func open(seals []cipher.AEAD, cursor string) (place, error) {
 	var p place
 	sealed, err := base64.RawURLEncoding.DecodeString(strings.TrimSpace(cursor))
 	if err != nil {
 		return p, err
 	}
-	if len(sealed) < aead.NonceSize() {
-		return p, errors.New("too short")
+	for _, aead := range seals {
+		if len(sealed) < aead.NonceSize() {
+			break
+		}
+		plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], nil)
+		if err == nil {
+			return p, json.Unmarshal(plain, &p)
+		}
 	}
-	plain, err := aead.Open(nil, sealed[:aead.NonceSize()], sealed[aead.NonceSize():], nil)
-	if err != nil {
-		return p, err
-	}
-	return p, json.Unmarshal(plain, &p)
+	return p, errors.New("sealed with none of the keys")
 }

@@ -25,11 +25,11 @@ import (
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/privatefile"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/internal/server"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -184,19 +184,10 @@ func (h *harness) newEnv() *tools.Env {
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(path) },
 		Escrow: sink.NewEscrow(h.setup.stateDir, nil), EscrowRetention: 24 * time.Hour,
 		Approval: h.setup.approval, Stdio: !h.setup.overHTTP,
-		Cursors: tools.NewCursors(h.key("cursor.key")),
-		Sinks:   map[string]sink.Sink{sinkName: files}, FingerprintKey: h.key("fingerprint.key"),
+		Cursors: tools.NewCursors(statekeys.Files(h.setup.stateDir).All(statekeys.Cursors)),
+		Sinks:   map[string]sink.Sink{sinkName: files}, FingerprintKey: statekeys.Files(h.setup.stateDir).Present(statekeys.Fingerprints),
 		ReadOnly: h.setup.readOnly, Setup: h.setup.hints, Now: h.clock.Now, Work: tools.NewTracker(),
 		Log: slog.New(slog.NewJSONHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}
-}
-
-func (h *harness) key(name string) func(int) ([]byte, error) {
-	return func(size int) ([]byte, error) {
-		if err := privatefile.EnsureDir(h.setup.stateDir); err != nil {
-			return nil, err
-		}
-		return privatefile.ReadOrCreateKey(filepath.Join(h.setup.stateDir, name), size)
 	}
 }
 

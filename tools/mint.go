@@ -164,7 +164,7 @@ func (m mint) out(r mintingOut, now time.Time) createTokenOut {
 	case "":
 		out.Status = statusCreated
 	case statusUndelivered:
-		out.Next = "the token exists, but its secret is lost: revoke token " + out.Token.ID + " with revoke_token, have sink and state directory mended, and create it again"
+		out.Next = "the token exists, but its secret is lost: revoke token " + out.Token.ID + " with revoke_token, have sink and escrow mended, and create it again"
 	}
 	return out
 }

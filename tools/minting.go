@@ -69,7 +69,7 @@ func (c *Call) mintSecret(ctx context.Context, m minting) (out mintingOut, failu
 			return out, ctx.Err()
 		}
 		c.Log.Error("escrow not usable", "error", err)
-		err = &Problem{Code: "escrow_unusable", Message: "nothing was minted: " + clean(err.Error()), Next: "ask the operator to mend the state directory"}
+		err = &Problem{Code: "escrow_unusable", Message: "nothing was minted: " + clean(err.Error()), Next: "ask the operator to mend the state directory or database"}
 		c.refused(ctx, m.intent, err)
 		return out, err
 	}

@@ -125,7 +125,7 @@ func (c *Call) noLedger(err error) error {
 	c.Log.Error("the ledger cannot be used", "error", err)
 	return &Problem{
 		Code: codeLedger, Message: "nothing was changed, since it could not be put on record: " + clean(err.Error()),
-		Next: "ask the operator to mend the state directory; reads still work",
+		Next: "ask the operator to mend the state directory or database; reads still work",
 	}
 }
 

@@ -247,9 +247,9 @@ func (r rotation) delivered(m mintingOut, out *rotateTokenOut) {
 // escrow took the new one.
 func (r rotation) afterLoss(out rotateTokenOut) string {
 	if out.OldTokenID != "" {
-		return "the new secret is lost and the old token still works: revoke token " + out.Token.ID + ", have sink and state directory mended, and rotate again"
+		return "the new secret is lost and the old token still works: revoke token " + out.Token.ID + ", have sink and escrow mended, and rotate again"
 	}
-	next := "the new secret is lost: have sink and state directory mended, then rotate token " + r.Token.ID + " again"
+	next := "the new secret is lost: have sink and escrow mended, then rotate token " + r.Token.ID + " again"
 	if !r.Plan.OldEnds.IsUnknown() { // else it ended at once
 		next += " before the old secret ends"
 	}

@@ -27,11 +27,11 @@ import (
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/privatefile"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/internal/server"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -219,17 +219,10 @@ func (p *process) start() {
 	add(mtName, mt, err)
 	state := filepath.Join(p.dir, "state")
 	record := ledger.New(p.ledgerPath(), ledger.Options{})
-	key := func(name string) func(int) ([]byte, error) {
-		return func(size int) ([]byte, error) {
-			if err := privatefile.EnsureDir(state); err != nil {
-				return nil, err
-			}
-			return privatefile.ReadOrCreateKey(filepath.Join(state, name), size)
-		}
-	}
+	keys := statekeys.Files(state)
 	p.env = &tools.Env{
 		Registry: providers.NewRegistry(plain...), Connections: connections,
-		Cursors: tools.NewCursors(key("cursor.key")), FingerprintKey: key("fingerprint.key"),
+		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), FingerprintKey: keys.Present(statekeys.Fingerprints),
 		Sinks:  map[string]sink.Sink{filesSink: flaky{p.file(filesSink), p.world}, blindSink: blind{flaky{p.file(blindSink), p.world}}},
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(p.ledgerPath()) },
 		Escrow: sink.NewEscrow(state, nil), EscrowRetention: 24 * time.Hour,

@@ -95,6 +95,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.sandboxCommand(),
 		a.ledgerCommand(),
 		a.authCommand(),
+		a.stateCommand(),
 		a.approvalCommand(),
 		a.versionCommand(),
 	)

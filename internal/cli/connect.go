@@ -6,10 +6,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
@@ -17,8 +15,8 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/privatefile"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -106,7 +104,11 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 	if err != nil {
 		return nil, func() {}, fmt.Errorf("recovery_recipients: %w", err)
 	}
-	keys := stateKeys(c.StateDir)
+	shared, err := sharedKeys(c)
+	if err != nil {
+		return nil, func() {}, fmt.Errorf("state.keys: %w", err)
+	}
+	keys := keyReader(c, shared)
 	record := ledger.New(ledgerPath(c), ledger.Options{Lease: fault.Lease()})
 	release = func() {
 		hc.CloseIdleConnections()
@@ -116,7 +118,7 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 	}
 	return &tools.Env{
 		Registry: providers.NewRegistry(plain...), Connections: connections,
-		Cursors: tools.NewCursors(keys("cursor.key")), Sinks: sinks, FingerprintKey: keys("fingerprint.key"),
+		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: keys.Present(statekeys.Fingerprints),
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(ledgerPath(c)) },
 		Escrow: sink.NewEscrow(c.StateDir, recovery), EscrowRetention: c.EscrowRetention,
 		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c),
@@ -142,20 +144,5 @@ func policyOf(name string, c config.Connection) policy.Policy {
 		Connection: name, Allow: c.Allow, Protect: policy.Protect(c.Protect),
 		MaxTargets: c.Limits.TargetsPerPreview, RevocationsPerHour: c.Limits.RevocationsPerHour,
 		Mint: policy.MintRules(c.Mint), InUse: c.InUse,
-	}
-}
-
-// stateKeys reads keys from the state directory, which is made at the first need.
-func stateKeys(dir string) func(name string) func(size int) ([]byte, error) {
-	var mu sync.Mutex
-	return func(name string) func(size int) ([]byte, error) {
-		return func(size int) ([]byte, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if err := privatefile.EnsureDir(dir); err != nil {
-				return nil, err
-			}
-			return privatefile.ReadOrCreateKey(filepath.Join(dir, name), size)
-		}
 	}
 }

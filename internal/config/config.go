@@ -26,6 +26,7 @@ type Config struct {
 	Sinks              map[string]Sink       `json:"sinks,omitempty" jsonschema_description:"The places that receive new secrets, each under a name of lower-case letters, digits, - and _."`
 	Auth               Auth                  `json:"auth,omitzero" jsonschema_description:"Who may call over HTTP. Where it names nobody, one bearer token is made at the start, or taken from TOKENREEVE_BEARER_TOKEN."`
 	HumanApproval      HumanApproval         `json:"human_approval,omitzero" jsonschema_description:"When a human must agree to a change, besides the confirm code."`
+	State              State                 `json:"state,omitzero" jsonschema_description:"Where several servers keep what they share. Without it, all state is in files of this machine, in the state directory."`
 	RecoveryRecipients []string              `json:"recovery_recipients,omitempty" jsonschema_description:"Age public keys (age1...) of people who can decrypt what is in escrow, besides the server itself."`
 	EscrowRetention    time.Duration         `json:"escrow_retention,omitempty" jsonschema:"default=24h" jsonschema_description:"How long the escrow keeps a secret that went to a sink which cannot be read back, from 1h to 30d."`
 	RateReserve        float64               `json:"rate_reserve,omitempty" jsonschema:"minimum=0,maximum=0.9,default=0.2" jsonschema_description:"Share of each vendor's rate limit that is left to everybody else."`
@@ -37,14 +38,25 @@ type Config struct {
 
 	// File is the configuration file that was read, empty where there was none.
 	File string `json:"-"`
-	// StateDir is the absolute path of the state directory. It is not made here.
+	// StateDir is the absolute path of the state directory. It is not made here. It can be empty where
+	// state.postgres is set: nothing is kept there then.
 	StateDir string `json:"-"`
 	// DefaultSink is the sink of connections that name none: the only one configured or, over stdio
-	// with none configured, "files" below the state directory. Else it is empty.
+	// with none configured, "files" below the state directory; with state.postgres there is none, as
+	// its files would be on one machine. Else it is empty.
 	DefaultSink string `json:"-"`
 	// Setup says what to set, in sentences for the user, where there is no connection.
 	Setup []string `json:"-"`
 }
+
+// State says where several servers keep what they share.
+type State struct {
+	Postgres auth.Reference `json:"postgres,omitzero" jsonschema_description:"Where the URL of a PostgreSQL database is kept, which then holds ledger, previews and escrow. Needs keys. No secret stands in this file."`
+	Keys     auth.Reference `json:"keys,omitzero" jsonschema_description:"Where the shared keys are kept: age identities, one a line, as tokenreeve state new-keys makes them. The first encrypts and seals; the others still decrypt. No secret stands in this file."`
+}
+
+// IsShared reports whether several servers share the state.
+func (s State) IsShared() bool { return !s.Postgres.IsZero() }
 
 // Connection is one account at a provider. The tag provider says where a member belongs to some
 // providers only.

@@ -157,6 +157,9 @@ func (l *loader) findStateDir() {
 	if name == "" {
 		name = l.dirs.defaultState()
 	}
+	if name == "" && l.config.State.IsShared() {
+		return
+	}
 	if name == "" {
 		l.problems.add(place, "no home directory is known to keep state in; set %s", envStateDir)
 		return
@@ -172,7 +175,7 @@ func (l *loader) findStateDir() {
 // fillIn completes a valid configuration.
 func (l *loader) fillIn() {
 	c := &l.config
-	if len(c.Sinks) == 0 && l.options.Stdio && (l.options.Serve == nil || c.Serve.Listen == "") {
+	if len(c.Sinks) == 0 && !c.State.IsShared() && l.options.Stdio && (l.options.Serve == nil || c.Serve.Listen == "") {
 		c.Sinks = map[string]Sink{"files": {Type: FileSink, Directory: filepath.Join(c.StateDir, "secrets")}}
 	}
 	if len(c.Sinks) == 1 {

@@ -25,6 +25,7 @@ const (
 	maxRetention = 30 * day
 
 	validName      = "lower-case letters, digits, - and _, a letter or digit first, at most 63, for example acme-mailtrap"
+	validReference = `{"env": NAME}, {"file": PATH}, {"exec": [ARGV]} or {"keyring": NAME}`
 	validAccountID = "the account's number, at least 1"
 )
 
@@ -46,6 +47,7 @@ func (l *loader) check() {
 	}
 	l.checkAuth()
 	l.checkApproval()
+	l.checkState()
 	l.checkEscrow()
 	if c.RateReserve < 0 || c.RateReserve > 0.9 {
 		ps.add("rate_reserve", "is out of range; valid: 0 to 0.9")
@@ -59,6 +61,25 @@ func (l *loader) check() {
 	l.checkServe()
 	checkOneOf(ps, "log.level", c.Log.Level, logLevels())
 	checkOneOf(ps, "log.format", c.Log.Format, logFormats())
+}
+
+func (l *loader) checkState() {
+	s := &l.config.State
+	l.checkOptional("state.postgres", s.Postgres)
+	l.checkOptional("state.keys", s.Keys)
+	if s.IsShared() && s.Keys.IsZero() {
+		l.problems.add("state.keys", `is missing, and servers that share a database must share their keys: make them once with "tokenreeve state new-keys", give them to every server, and name here where they are kept; valid: %s`, validReference)
+	}
+}
+
+// checkOptional judges the place of a credential that may be left out.
+func (l *loader) checkOptional(place string, r auth.Reference) {
+	if r.IsZero() {
+		return
+	}
+	if err := r.Validate(); err != nil {
+		l.problems.add(place, "%v", err)
+	}
 }
 
 func (l *loader) checkEscrow() {
@@ -142,7 +163,7 @@ func (l *loader) checkCredentials(place string, c *Connection) {
 // checkReference judges the place of a credential that is required.
 func (l *loader) checkReference(place string, r auth.Reference) {
 	if !l.present[place] {
-		l.problems.add(place, `is missing; valid: {"env": NAME}, {"file": PATH}, {"exec": [ARGV]} or {"keyring": NAME}`)
+		l.problems.add(place, "is missing; valid: "+validReference)
 	} else if err := r.Validate(); err != nil {
 		l.problems.add(place, "%v", err)
 	}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tokenreeve/tokenreeve/internal/statekeys"
+)
+
+func (a *app) stateCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "state",
+		Short: "Make the keys that several servers share",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.newKeysCommand())
+	return cmd
+}
+
+func (a *app) newKeysCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "new-keys",
+		Short: "Make keys for state.keys",
+		Long: "Prints a new age identity, as age-keygen does, and keeps it nowhere. Put it where every server\n" +
+			"of the database can read it, and name that place in the configuration as state.keys.\n\n" +
+			"The escrow is encrypted to it, and the keys of cursors, fingerprints and forms are derived from\n" +
+			"it: keep a copy where you keep other keys. To replace it, first add the new one as a further line\n" +
+			"on every server and restart them; then make it the first line; and remove the old one once nothing\n" +
+			"is left in escrow from its time.",
+		Example: "  (umask 077; tokenreeve state new-keys > tokenreeve-keys)",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			text, public, err := statekeys.New(time.Now())
+			if err != nil {
+				return err
+			}
+			if !isTerminal(a.streams.Out) {
+				fmt.Fprintf(a.streams.Err, "Public key: %s\n", public)
+			}
+			if isOpenToOthers(a.streams.Out) {
+				fmt.Fprintln(a.streams.Err, "tokenreeve: warning: other users can read the file that the keys go to; run chmod 600 on it")
+			}
+			_, err = fmt.Fprint(a.streams.Out, text)
+			return err
+		},
+	}
+}
+
+// isOpenToOthers reports whether the stream is a file that more than its owner can read.
+func isOpenToOthers(stream any) bool {
+	file, ok := stream.(*os.File)
+	if !ok || runtime.GOOS == "windows" {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&fs.FileMode(0o077) != 0
+}
