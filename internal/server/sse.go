@@ -30,7 +30,8 @@ func newEvents(s *mcpserver.MCPServer, o HTTPOptions) *mcpserver.SSEServer {
 	)
 }
 
-// openEvents opens an event stream, which is a session.
+// openEvents opens an event stream, which is a session. Its id stands in a header as well, as that of
+// Streamable HTTP does, so that a proxy in front can learn which replica has the session.
 func (v *service) openEvents(w http.ResponseWriter, r *http.Request) {
 	session := v.open.add(TransportSSE, callerOf(r.Context()))
 	if session == nil {
@@ -41,6 +42,7 @@ func (v *service) openEvents(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(withSession(r.Context(), session))
 	defer cancel()
 	defer context.AfterFunc(session.ended, cancel)()
+	w.Header().Set(mcp.HeaderSessionID, session.id)
 	v.events.SSEHandler().ServeHTTP(&answers{w, session.calls}, r.WithContext(ctx))
 }
 

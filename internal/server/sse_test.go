@@ -29,6 +29,24 @@ func TestSSEKeepAlive(t *testing.T) {
 	}
 }
 
+// A proxy learns from the header which session a stream is, before the stream says it itself; the log
+// holds no session's id.
+func TestSSENamesItsSession(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	response := s.do(t, http.MethodGet, "/sse", "", nil)
+	id := response.Header.Get("Mcp-Session-Id")
+	if got := s.do(t, http.MethodPost, "/message?sessionId="+id, callOf("read"), nil).StatusCode; id == "" || got != http.StatusAccepted {
+		t.Errorf("a message for session %q: status %d", id, got)
+	}
+	receive(t, s.began, "the call")
+	close(s.release)
+	s.finish(t)
+	if strings.Contains(s.log.String(), id) {
+		t.Errorf("the log holds the session's id:\n%s", s.log)
+	}
+}
+
 // A stop finishes what is under way, answers it, and takes nothing new.
 func TestSSEStop(t *testing.T) {
 	t.Parallel()
