@@ -69,18 +69,16 @@ func (c *Call) beforeEscalation() []ledger.Limit {
 // escalated refuses a change that was begun as the demands on bulk changes came to
 // count. Its code is given back.
 func (c *Call) escalated(ctx context.Context, preview string) error {
-	if c.asks(ctx, c.Approval.For(policy.RiskBulk)) {
-		return c.notApproved(preview, "so many single tokens were ended meanwhile that a person must agree")
+	demand := c.Approval.For(policy.RiskBulk)
+	if c.asks(ctx, demand) {
+		return c.notApproved(ctx, preview, "so many single tokens were ended meanwhile that a person must agree")
 	}
-	return c.personRequired(preview)
+	return c.personRequired(ctx, preview, demand)
 }
 
 // approve asks a person, where the operator demands one. A result that is not nil
 // goes to the client, who calls again.
 func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview) (approval, *mcp.CallToolResult, error) {
-	if p.ApprovedBy != "" {
-		return approval{by: p.ApprovedBy, met: policy.ApprovalRequired}, nil, nil
-	}
 	s, err := f.storedIn(p)
 	if err != nil {
 		return approval{}, nil, err
@@ -89,10 +87,12 @@ func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview)
 	switch {
 	case err != nil:
 		return approval{}, nil, err
+	case given(p).met.Meets(needed):
+		return given(p), nil, nil
 	case c.unasked(ctx).Meets(needed):
 		return approval{met: c.unasked(ctx)}, nil, nil
 	case !c.asks(ctx, needed):
-		return approval{}, nil, c.personRequired(p.ID)
+		return approval{}, nil, c.personRequired(ctx, p.ID, needed)
 	}
 	if f.beforeAsking != nil { // a person is not asked in vain
 		if err := f.beforeAsking(ctx, &s.Plan); err != nil {
@@ -100,6 +100,17 @@ func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview)
 		}
 	}
 	return c.ask(ctx, p, s.Shown)
+}
+
+// given is the yes that is on record for the preview; it meets nothing where there is none.
+func given(p ledger.Preview) approval {
+	switch {
+	case p.IsApprovedByOther():
+		return approval{by: p.Approval(), met: policy.ApprovalSecond}
+	case p.ApprovedBy != "":
+		return approval{by: p.Approval(), met: policy.ApprovalRequired}
+	}
+	return approval{}
 }
 
 // unasked is the strictest demand that is met without asking anybody.
@@ -166,7 +177,7 @@ func (c *Call) ask(ctx context.Context, p ledger.Preview, shown Shown) (approval
 		Request: mcp.Request{Method: string(mcp.MethodElicitationCreate)}, Params: params,
 	})
 	if err != nil || ctx.Err() != nil { // a late yes is none
-		return approval{}, nil, c.notApproved(p.ID, "the question to the user failed or was not answered in time")
+		return approval{}, nil, c.notApproved(ctx, p.ID, "the question to the user failed or was not answered in time")
 	}
 	a, err := c.judge(ctx, p, shown, answer)
 	return a, nil, err
@@ -189,7 +200,7 @@ func (c *Call) askByResult(ctx context.Context, p ledger.Preview, shown Shown, p
 		return approval{}, nil, c.notAsked(err)
 	}
 	if !ours {
-		return approval{}, nil, c.notApproved(p.ID, "the answer belongs to another question")
+		return approval{}, nil, c.notApproved(ctx, p.ID, "the answer belongs to another question")
 	}
 	a, err := c.judge(ctx, p, shown, answer)
 	return a, nil, err
@@ -206,12 +217,12 @@ func (c *Call) judge(ctx context.Context, p ledger.Preview, shown Shown, answer 
 		}
 		return approval{}, declined(p.ID)
 	case answer == nil || answer.Action != mcp.ElicitationResponseActionAccept:
-		return approval{}, c.notApproved(p.ID, "the user was not asked or did not answer")
+		return approval{}, c.notApproved(ctx, p.ID, "the user was not asked or did not answer")
 	}
 	content, ok := answer.Content.(map[string]any)
 	typed, isText := content[answerField].(string)
 	if !ok || !isText || shown.Phrase == "" || strings.TrimSpace(typed) != shown.Phrase {
-		return approval{}, c.notApproved(p.ID, "the user did not type "+shown.Phrase)
+		return approval{}, c.notApproved(ctx, p.ID, "the user did not type "+shown.Phrase)
 	}
 	return approval{by: who, met: c.answered()}, nil
 }
@@ -248,19 +259,39 @@ func isUnapproved(err error) bool {
 	return code == codeNotApproved || code == codeHumanRequired
 }
 
-func (c *Call) notApproved(preview, why string) error {
+func (c *Call) notApproved(ctx context.Context, preview, why string) error {
 	return &Problem{
 		Code: codeNotApproved, Message: "nothing was changed: " + why,
-		Next: "ask the user, then repeat the call with the same confirm code; or have the operator run `" + c.approveCommand(preview) + "` first",
+		Next: "ask the user, then repeat the call with the same confirm code; or " + c.wayToApprove(ctx, preview, policy.ApprovalRequired) + " first",
 	}
 }
 
-// personRequired refuses what only a person at the operator's terminal can allow.
-func (c *Call) personRequired(preview string) error {
+// personRequired refuses what only a person elsewhere than behind the client can allow.
+func (c *Call) personRequired(ctx context.Context, preview string, demand policy.Approval) error {
 	return &Problem{
-		Code: codeHumanRequired, Message: "nothing was changed: a person must agree at the operator's terminal first (human_approval)",
-		Next: "ask for `" + c.approveCommand(preview) + "` to be run there, then repeat the call with the same confirm code",
+		Code: codeHumanRequired, Message: "nothing was changed. " + whoAgrees(demand) + " must agree first (human_approval)",
+		Next: c.wayToApprove(ctx, preview, demand) + ", then repeat the call with the same confirm code",
 	}
+}
+
+func whoAgrees(demand policy.Approval) string {
+	if demand == policy.ApprovalSecond {
+		return "Another person than who asks"
+	}
+	return "A person"
+}
+
+// wayToApprove says how a person can agree. Over HTTP an approver opens a page, where there are
+// approvers. The operator's terminal is the local user's own: what needs a second person cannot be
+// approved there.
+func (c *Call) wayToApprove(ctx context.Context, preview string, demand policy.Approval) string {
+	if page := approvalPage(ctx); page != "" {
+		return "have an approver open " + page + preview
+	}
+	if c.ApprovedOverHTTP && !c.Principal.IsLocal || demand == policy.ApprovalSecond && c.Principal.IsLocal {
+		return "have an approver run `tokenreeve approve --server URL " + preview + "`"
+	}
+	return "have the operator run `" + c.approveCommand(preview) + "`"
 }
 
 // approveCommand is what the operator types. Its flags hold paths, which only the local
@@ -271,4 +302,17 @@ func (c *Call) approveCommand(preview string) string {
 		command = cmp.Or(c.ApproveCommand, command)
 	}
 	return command + " " + preview
+}
+
+type approvalPageKey struct{}
+
+// WithApprovalPage returns a context whose calls tell that previews are approved at base, which ends
+// in a slash, and the preview's id.
+func WithApprovalPage(ctx context.Context, base string) context.Context {
+	return context.WithValue(ctx, approvalPageKey{}, base)
+}
+
+func approvalPage(ctx context.Context) string {
+	base, _ := ctx.Value(approvalPageKey{}).(string)
+	return base
 }

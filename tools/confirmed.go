@@ -142,7 +142,7 @@ func (f flow[Plan, Out]) answer(ctx context.Context, c *Call, check ledger.Check
 	case ledger.PreviewEnded:
 		return replay[Out](check.Result)
 	case ledger.Accepted: // given back while a person was asked
-		return nil, c.notApproved(check.Preview.ID, "another call had the preview meanwhile")
+		return nil, c.notApproved(ctx, check.Preview.ID, "another call had the preview meanwhile")
 	default:
 		return f.show(ctx, c, arguments)
 	}
@@ -243,9 +243,9 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 	if err != nil {
 		return nil, err
 	}
-	if needed == policy.ApprovalRequired && !c.asks(ctx, needed) {
-		shown.Next = "nothing was changed yet. A person must agree first: have the operator run `" + c.approveCommand(opened.ID) +
-			"`; then call again with the same arguments and this confirm code"
+	if needed.Meets(policy.ApprovalRequired) && !c.asks(ctx, needed) {
+		shown.Next = "nothing was changed yet. " + whoAgrees(needed) + " must agree first: " + c.wayToApprove(ctx, opened.ID, needed) +
+			"; then call again with the same arguments and this confirm code"
 	}
 	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
 	return f.wrap(shown, table), nil

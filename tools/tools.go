@@ -119,12 +119,14 @@ type Env struct {
 	Escrow          *sink.Escrow
 	EscrowRetention time.Duration
 	// Approval is when a person must agree. Stdio says that the caller is on standard
-	// input and output, ApproveCommand how the operator approves a preview, and
-	// AnswerTime how long a person may think; 0: two minutes.
-	Approval       policy.HumanApproval
-	Stdio          bool
-	ApproveCommand string
-	AnswerTime     time.Duration
+	// input and output, ApproveCommand how the operator approves a preview,
+	// ApprovedOverHTTP that some caller over HTTP may, and AnswerTime how long a person
+	// may think; 0: two minutes.
+	Approval         policy.HumanApproval
+	Stdio            bool
+	ApproveCommand   string
+	ApprovedOverHTTP bool
+	AnswerTime       time.Duration
 	// FingerprintKey reads the key of the fingerprints of secrets that results show.
 	FingerprintKey func(size int) ([]byte, error)
 	ReadOnly       bool

@@ -11,8 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/tools"
@@ -136,12 +138,15 @@ func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
 		return errors.New(over)
 	}
 	if p.ApprovedBy != "" && !decline {
-		fmt.Fprintf(plain(a.streams.Out), "preview %s was approved by %s already; the agent's next call with the code acts\n", p.ID, p.ApprovedBy)
+		fmt.Fprintf(plain(a.streams.Out), "preview %s was approved by %s already; the agent's next call with the code acts\n", p.ID, oneLine(p.Approval()))
 		return nil
 	}
 	s, err := tools.ShownOf(p)
 	if err == nil && s.Phrase == "" {
 		err = fmt.Errorf("preview %s does not say what it would do; ask the agent for a new one", p.ID)
+	}
+	if err == nil && !decline && p.Principal == auth.Local().Name && c.HumanApproval.Policy().For(s.Risk) == policy.ApprovalSecond {
+		err = fmt.Errorf("preview %s was asked for by the local user, and human_approval.second_person wants another's yes: have an approver run tokenreeve approve --server URL %s", p.ID, p.ID)
 	}
 	if err != nil {
 		return err
@@ -199,7 +204,7 @@ func (t *terminal) showPreview(p *ledger.Preview, s *tools.Shown) error {
 		{"owners", strings.Join(s.Owners, ", ")},
 		{"most recent use", s.LastUse},
 		{"expires", p.Expires.UTC().Format(time.RFC3339) + ", in " + time.Until(p.Expires).Round(time.Second).String()},
-		{"approved by", p.ApprovedBy},
+		{"approved by", p.Approval()},
 	} {
 		if line[1] != "" {
 			t.say("%s: %s", line[0], oneLine(line[1]))

@@ -103,15 +103,16 @@ type Mint struct {
 
 // HumanApproval says when a human must agree.
 type HumanApproval struct {
-	Single      policy.Approval `json:"single,omitempty" jsonschema:"enum=off,enum=when_possible,enum=required,default=off" jsonschema_description:"For one token."`
-	Bulk        policy.Approval `json:"bulk,omitempty" jsonschema:"enum=off,enum=when_possible,enum=required,default=when_possible" jsonschema_description:"For several tokens at once, and for one after many within an hour."`
-	OrgWide     policy.Approval `json:"org_wide,omitempty" jsonschema:"enum=required,default=required" jsonschema_description:"For every token of an organization: always required."`
-	TrustClient bool            `json:"trust_client,omitempty" jsonschema:"default=false" jsonschema_description:"Let what a client on stdio answers meet required, although it shows only that the client program answered. Over HTTP it never does."`
+	Single       policy.Approval `json:"single,omitempty" jsonschema:"enum=off,enum=when_possible,enum=required,default=off" jsonschema_description:"For one token."`
+	Bulk         policy.Approval `json:"bulk,omitempty" jsonschema:"enum=off,enum=when_possible,enum=required,default=when_possible" jsonschema_description:"For several tokens at once, and for one after many within an hour."`
+	OrgWide      policy.Approval `json:"org_wide,omitempty" jsonschema:"enum=required,default=required" jsonschema_description:"For every token of an organization: always required."`
+	TrustClient  bool            `json:"trust_client,omitempty" jsonschema:"default=false" jsonschema_description:"Let what a client on stdio answers meet required, although it shows only that the client program answered. Over HTTP it never does."`
+	SecondPerson bool            `json:"second_person,omitempty" jsonschema:"default=false" jsonschema_description:"What takes several tokens at once, or one after many within an hour, needs the yes of another principal than who asks, whatever bulk says: of a caller with the role approver, over HTTP, or at the operator's terminal where the caller is not the local user."`
 }
 
 // Policy returns when a human must agree, without what is always so.
 func (h HumanApproval) Policy() policy.HumanApproval {
-	return policy.HumanApproval{Single: h.Single, Bulk: h.Bulk, TrustClient: h.TrustClient}
+	return policy.HumanApproval{Single: h.Single, Bulk: h.Bulk, TrustClient: h.TrustClient, SecondPerson: h.SecondPerson}
 }
 
 // The types of sinks.

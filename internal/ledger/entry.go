@@ -81,6 +81,7 @@ type (
 		Plan      string `json:"plan_sha256,omitempty"`
 		Expires   string `json:"expires,omitempty"`
 		By        string `json:"by,omitempty"`
+		From      string `json:"from,omitempty"`
 	}
 )
 

@@ -28,6 +28,8 @@ var (
 	ErrHeld = errors.New("operation in progress")
 	// ErrPreviewOver: the preview cannot be approved or declined any more.
 	ErrPreviewOver = errors.New("preview over")
+	// ErrFormSpent: the form was used, has expired, or is of another preview or another person.
+	ErrFormSpent = errors.New("form spent")
 )
 
 // ChangeInProgressError says which operation has the token. It wraps [ErrChangeInProgress].

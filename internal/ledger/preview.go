@@ -36,9 +36,11 @@ type Preview struct {
 	Expires    time.Time
 	State      PreviewState
 	ApprovedBy string // empty: nobody has
-	Approved   time.Time
-	DeclinedBy string
-	Taken      time.Time // when its code was taken; zero: it was not
+	// ApprovedFrom says how the approver was known, and from where; empty at the operator's terminal.
+	ApprovedFrom string
+	Approved     time.Time
+	DeclinedBy   string
+	Taken        time.Time // when its code was taken; zero: it was not
 }
 
 // PreviewState says how far a preview is.
@@ -105,7 +107,7 @@ func (l *Ledger) OpenPreview(ctx context.Context, p Preview) (Preview, string, e
 			return err
 		}
 		return insert(ctx, tx, "previews", digest(code), p.ID, identity(p.Principal), p.Tool, string(digests), string(p.Plan),
-			stamp(p.Created), stamp(p.Expires), stamp(p.Expires), string(PreviewOpen), "", "", "", "", "", "")
+			stamp(p.Created), stamp(p.Expires), stamp(p.Expires), string(PreviewOpen), "", "", "", "", "", "", "")
 	})
 	if err != nil {
 		return Preview{}, "", err
@@ -239,44 +241,6 @@ func (l *Ledger) FindPreview(ctx context.Context, id string) (p Preview, err err
 	return p, err
 }
 
-// ApprovePreview records that a human said yes to an open preview. A second yes changes nothing.
-func (l *Ledger) ApprovePreview(ctx context.Context, id, who string) (Preview, error) {
-	return l.decide(ctx, id, who, kindPreviewApproved)
-}
-
-// DeclinePreview records that a human said no. The preview's code is dead then.
-func (l *Ledger) DeclinePreview(ctx context.Context, id, who string) (Preview, error) {
-	return l.decide(ctx, id, who, kindPreviewDeclined)
-}
-
-func (l *Ledger) decide(ctx context.Context, id, who, kind string) (p Preview, err error) {
-	if who == "" {
-		return p, invalid("a decision needs who made it")
-	}
-	who = identity(who)
-	err = l.write(ctx, func(tx *sql.Tx) error {
-		if p, _, err = l.undecided(ctx, tx, id); err != nil {
-			return err
-		}
-		if kind == kindPreviewApproved && p.ApprovedBy != "" {
-			return nil
-		}
-		e, err := l.append(ctx, tx, "", kind, previewBody{Preview: p.ID, By: who})
-		if err != nil {
-			return err
-		}
-		if kind == kindPreviewApproved {
-			p.ApprovedBy, p.Approved = who, e.Time
-		} else {
-			p.DeclinedBy, p.State = who, PreviewDeclined
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE previews SET state = $1, approved_by = $2, approved = $3, declined_by = $4 WHERE id = $5`,
-			string(p.State), p.ApprovedBy, stampOrEmpty(p.Approved), p.DeclinedBy, p.ID)
-		return err
-	})
-	return p, err
-}
-
 // kept is what is kept of a preview beside itself.
 type kept struct {
 	arguments map[string]string // digests
@@ -334,9 +298,9 @@ func findPreview(ctx context.Context, tx *sql.Tx, where, value string) (Preview,
 	var p Preview
 	var k kept
 	var digests, plan, created, expires, until, result, approved, taken string
-	err := tx.QueryRowContext(ctx, `SELECT id, principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved,
-		declined_by, taken, question FROM previews WHERE `+where, value).Scan(&p.ID, &p.Principal, &p.Tool, &digests, &plan, &created, &expires, &until,
-		&p.State, &result, &p.ApprovedBy, &approved, &p.DeclinedBy, &taken, &k.question)
+	err := tx.QueryRowContext(ctx, `SELECT id, principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved_from,
+		approved, declined_by, taken, question FROM previews WHERE `+where, value).Scan(&p.ID, &p.Principal, &p.Tool, &digests, &plan, &created,
+		&expires, &until, &p.State, &result, &p.ApprovedBy, &p.ApprovedFrom, &approved, &p.DeclinedBy, &taken, &k.question)
 	if errors.Is(err, sql.ErrNoRows) {
 		return p, k, notFound("preview", value)
 	}
@@ -375,6 +339,9 @@ func setPreview(ctx context.Context, tx *sql.Tx, p *Preview, until time.Time) er
 func (l *Ledger) forgetPreviews(ctx context.Context, tx *sql.Tx, principal string, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM previews WHERE until <= $1 AND (state <> 'running' OR until <= $2)`,
 		stamp(now), stamp(now.Add(-strayLife)))
+	if err == nil {
+		_, err = tx.ExecContext(ctx, `DELETE FROM preview_forms WHERE until <= $1`, stamp(now))
+	}
 	if err != nil {
 		return err
 	}
@@ -443,11 +410,4 @@ func (k *kept) differences(arguments json.RawMessage) ([]string, error) {
 	}
 	slices.Sort(changed)
 	return changed, nil
-}
-
-func stampOrEmpty(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return stamp(t)
 }

@@ -9,7 +9,7 @@ import (
 
 // previewRow is what a preview's row and its entries must agree on, as text.
 type previewRow struct {
-	principal, tool, code, arguments, plan, expires, until, state, approvedBy, approved, declinedBy, taken string
+	principal, tool, code, arguments, plan, expires, until, state, approvedBy, approvedFrom, approved, declinedBy, taken string
 }
 
 // settle makes rows alike that differ in what no entry tells: whether a result is recorded, and how
@@ -31,8 +31,8 @@ type comparedPreview struct{ kept, told previewRow }
 type comparedPreviews map[string]*comparedPreview
 
 func keptPreviews(ctx context.Context, tx *sql.Tx) (comparedPreviews, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT id, principal, tool, code_digest, arguments, plan, expires, until, state, approved_by, approved,
-		declined_by, taken FROM previews`)
+	rows, err := tx.QueryContext(ctx, `SELECT id, principal, tool, code_digest, arguments, plan, expires, until, state, approved_by, approved_from,
+		approved, declined_by, taken FROM previews`)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func keptPreviews(ctx context.Context, tx *sql.Tx) (comparedPreviews, error) {
 		var id string
 		var r previewRow
 		if err := rows.Scan(&id, &r.principal, &r.tool, &r.code, &r.arguments, &r.plan, &r.expires, &r.until, &r.state, &r.approvedBy,
-			&r.approved, &r.declinedBy, &r.taken); err != nil {
+			&r.approvedFrom, &r.approved, &r.declinedBy, &r.taken); err != nil {
 			return nil, err
 		}
 		r.arguments, r.plan = digest(r.arguments), digest(r.plan)
@@ -65,7 +65,7 @@ func (c comparedPreviews) apply(e *Entry) {
 			expires: b.Expires, until: b.Expires, state: string(PreviewOpen),
 		}
 	case kindPreviewApproved:
-		told.approvedBy, told.approved = b.By, stamp(e.Time)
+		told.approvedBy, told.approvedFrom, told.approved = b.By, b.From, stamp(e.Time)
 	case kindPreviewDeclined:
 		told.declinedBy, told.state = b.By, string(PreviewDeclined)
 	case kindPreviewTaken:

@@ -1,7 +1,23 @@
 package ledger
 
 // migrations are the scripts that make the schema, in order; never change one that was released.
-func migrations() []string { return []string{schema1} }
+func migrations() []string { return []string{schema1, schema2} }
+
+// schema2 keeps from where an approval came, and the values of the forms by which people decide over
+// HTTP.
+const schema2 = `
+ALTER TABLE previews ADD COLUMN approved_from TEXT NOT NULL DEFAULT '';
+
+CREATE TABLE preview_forms (
+	digest    TEXT PRIMARY KEY,
+	preview   TEXT NOT NULL,
+	principal TEXT NOT NULL,
+	opened    TEXT NOT NULL,
+	until     TEXT NOT NULL
+);
+CREATE INDEX preview_forms_of_principal ON preview_forms (preview, principal, opened);
+CREATE INDEX preview_forms_by_end ON preview_forms (until);
+`
 
 const schema1 = `
 CREATE TABLE entries (

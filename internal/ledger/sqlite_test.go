@@ -412,9 +412,10 @@ func TestRebuildMadeToken(t *testing.T) {
 // What decides whether a preview's code acts is in the chain as well.
 func TestTamperedPreviews(t *testing.T) {
 	t.Parallel()
-	const columns = `principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved, declined_by, taken, question`
+	const columns = `principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved, declined_by, taken, question, approved_from`
 	for name, statement := range map[string]string{
 		"approval":        `UPDATE previews SET approved_by = 'root', approved = created WHERE id = $1`,
+		"approver's way":  `UPDATE previews SET approved_from = 'static from 10.0.0.7' WHERE id = $1`,
 		"code":            `UPDATE previews SET code_digest = '0' WHERE id = $1`,
 		"principal":       `UPDATE previews SET principal = 'ann' WHERE id = $1`,
 		"tool":            `UPDATE previews SET tool = 'rotate_token' WHERE id = $1`,

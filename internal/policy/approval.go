@@ -15,21 +15,26 @@ const (
 	ApprovalRequired     Approval = "required"
 )
 
-// Approvals returns all approvals.
+// ApprovalSecond is stricter than any setting of one risk: a human must agree who is another principal
+// than who asks. HumanApproval.SecondPerson demands it.
+const ApprovalSecond Approval = "second_person"
+
+// Approvals returns the approvals that one risk can be given.
 func Approvals() []Approval { return []Approval{ApprovalOff, ApprovalWhenPossible, ApprovalRequired} }
 
 // Meets reports whether what meets a meets the demand too. What is none of the approvals meets
-// nothing, and as a demand is met by ApprovalRequired only.
-func (a Approval) Meets(demand Approval) bool {
-	return slices.Index(Approvals(), a) >= demand.strictness()
-}
+// nothing, and as a demand is met by ApprovalRequired and what is stricter.
+func (a Approval) Meets(demand Approval) bool { return a.rank() >= demand.strictness() }
+
+// rank orders approvals; -1 is none of them.
+func (a Approval) rank() int { return slices.Index(append(Approvals(), ApprovalSecond), a) }
 
 // strictness orders demands.
 func (a Approval) strictness() int {
-	if i := slices.Index(Approvals(), a); i >= 0 {
-		return i
+	if rank := a.rank(); rank >= 0 {
+		return rank
 	}
-	return len(Approvals()) - 1
+	return ApprovalRequired.rank()
 }
 
 // Risk is how much a change can end.
@@ -50,17 +55,21 @@ type HumanApproval struct {
 	// TrustClient lets the answer of a client on stdio stand for its user's where
 	// approval is required.
 	TrustClient bool
+	// SecondPerson demands ApprovalSecond for more than one token, whatever Bulk says.
+	SecondPerson bool
 }
 
 // For returns when a human must agree to a change of that risk. Several tokens demand at least what
-// one does: else whoever may not end one alone would name it in a list. Nothing but ApprovalRequired
-// holds for an organization.
+// one does: else whoever may not end one alone would name it in a list. For an organization it is never
+// less than ApprovalRequired.
 func (h HumanApproval) For(r Risk) Approval {
 	single, bulk := cmp.Or(h.Single, ApprovalOff), cmp.Or(h.Bulk, ApprovalWhenPossible)
-	switch r {
-	case RiskSingle:
+	switch {
+	case r == RiskSingle:
 		return single
-	case RiskBulk:
+	case h.SecondPerson:
+		return ApprovalSecond
+	case r == RiskBulk:
 		if single.strictness() > bulk.strictness() {
 			return single
 		}

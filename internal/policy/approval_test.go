@@ -37,11 +37,31 @@ func TestHumanApproval(t *testing.T) {
 	}
 }
 
+// What is more than one token then needs another principal, whatever is set for it.
+func TestSecondPerson(t *testing.T) {
+	t.Parallel()
+	for _, single := range append(policy.Approvals(), "") {
+		for _, bulk := range append(policy.Approvals(), "") {
+			h := policy.HumanApproval{Single: single, Bulk: bulk, SecondPerson: true, TrustClient: true}
+			for _, risk := range []policy.Risk{policy.RiskBulk, policy.RiskOrgWide, "", "next"} {
+				if got := h.For(risk); got != policy.ApprovalSecond {
+					t.Errorf("single %q, bulk %q, %q: %s", single, bulk, risk, got)
+				}
+			}
+			if got, want := h.For(policy.RiskSingle), (policy.HumanApproval{Single: single}).For(policy.RiskSingle); got != want {
+				t.Errorf("single %q: %s", single, got)
+			}
+		}
+	}
+}
+
 func TestApprovalMeets(t *testing.T) {
 	t.Parallel()
 	const off, possible, required = policy.ApprovalOff, policy.ApprovalWhenPossible, policy.ApprovalRequired
+	const second = policy.ApprovalSecond
 	met := map[policy.Approval][]policy.Approval{ // by the demands that it meets
-		off: {off}, possible: {off, possible}, required: {off, possible, required, "", "next"}, "": nil, "next": nil,
+		off: {off}, possible: {off, possible}, required: {off, possible, required, "", "next"},
+		second: {off, possible, required, second, "", "next"}, "": nil, "next": nil,
 	}
 	for a, meets := range met {
 		for demand := range met {
