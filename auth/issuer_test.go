@@ -1,13 +1,6 @@
 package auth_test
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -17,85 +10,9 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/tokenreeve/tokenreeve/internal/oidctest"
 )
-
-// keyPair is a key of an issuer's.
-type keyPair struct {
-	id        string
-	algorithm jose.SignatureAlgorithm
-	private   crypto.Signer
-}
-
-func newKey(t testing.TB, id string, algorithm jose.SignatureAlgorithm) keyPair {
-	t.Helper()
-	var private crypto.Signer
-	var err error
-	switch algorithm {
-	case jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512:
-		private, err = rsa.GenerateKey(rand.Reader, 2048)
-	case jose.ES256:
-		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case jose.ES384:
-		private, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	case jose.ES512:
-		private, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	case jose.EdDSA:
-		_, private, err = ed25519.GenerateKey(rand.Reader)
-	default:
-		t.Fatalf("no keys for %s", algorithm)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keyPair{id, algorithm, private}
-}
-
-func (k keyPair) public() jose.JSONWebKey {
-	return jose.JSONWebKey{Key: k.private.Public(), KeyID: k.id, Algorithm: string(k.algorithm), Use: "sig"}
-}
-
-// sign returns a JWT with the claims, and with the type in its header unless that is "".
-func (k keyPair) sign(t testing.TB, typ string, claims map[string]any) string {
-	t.Helper()
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k.signText(t, typ, payload)
-}
-
-func (k keyPair) signText(t testing.TB, typ string, payload []byte) string {
-	t.Helper()
-	options := (&jose.SignerOptions{}).WithHeader("kid", k.id)
-	if typ != "" {
-		options.WithHeader("typ", typ)
-	}
-	return compact(t, jose.SigningKey{Algorithm: k.algorithm, Key: k.private}, options, payload)
-}
-
-func compact(t testing.TB, key jose.SigningKey, options *jose.SignerOptions, payload []byte) string {
-	t.Helper()
-	signer, err := jose.NewSigner(key, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
-// unsigned returns a JWT of the algorithm none.
-func unsigned(claims map[string]any) string {
-	payload, _ := json.Marshal(claims)
-	encode := base64.RawURLEncoding.EncodeToString
-	return encode([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + encode(payload) + "."
-}
 
 // issuer is an OpenID provider's discovery and keys, over real HTTP.
 type issuer struct {
@@ -109,7 +26,7 @@ type issuer struct {
 	asked     int            // answers of the keys' address
 }
 
-func newIssuer(t testing.TB, keys ...keyPair) *issuer {
+func newIssuer(t testing.TB, keys ...oidctest.Key) *issuer {
 	t.Helper()
 	i := &issuer{}
 	i.set(keys...)
@@ -158,12 +75,12 @@ func (i *issuer) answer(w http.ResponseWriter, r *http.Request, body func() any)
 	_ = json.NewEncoder(w).Encode(body())
 }
 
-func (i *issuer) set(keys ...keyPair) {
+func (i *issuer) set(keys ...oidctest.Key) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.keys = nil
 	for _, k := range keys {
-		i.keys = append(i.keys, k.public())
+		i.keys = append(i.keys, k.Public())
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/oidctest"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 )
 
@@ -51,7 +52,7 @@ func bearer(token string) http.Header { return http.Header{"Authorization": {"Be
 // TestEveryRoleClassAndToken is the whole matrix: every role, every class, every way a token can be.
 func TestEveryRoleClassAndToken(t *testing.T) {
 	t.Parallel()
-	key, foreign := newKey(t, "one", jose.ES256), newKey(t, "two", jose.ES256)
+	key, foreign := oidctest.NewKey(t, "one", jose.ES256), oidctest.NewKey(t, "two", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	now := c.Now()
 	options := oidcOptions(i, c)
@@ -81,18 +82,18 @@ func TestEveryRoleClassAndToken(t *testing.T) {
 		}{
 			"no token":       {nil, http.StatusUnauthorized},
 			"wrong":          {bearer(wrong), http.StatusUnauthorized},
-			"expired":        {bearer(key.sign(t, "JWT", mine("exp", now.Add(-time.Hour).Unix()))), http.StatusUnauthorized},
-			"not yet valid":  {bearer(key.sign(t, "JWT", mine("nbf", now.Add(time.Hour).Unix()))), http.StatusUnauthorized},
-			"wrong audience": {bearer(key.sign(t, "JWT", mine("aud", "https://other.example/mcp"))), http.StatusUnauthorized},
-			"other issuer":   {bearer(key.sign(t, "JWT", mine("iss", "https://evil.example"))), http.StatusUnauthorized},
-			"other key":      {bearer(foreign.sign(t, "JWT", mine())), http.StatusUnauthorized},
+			"expired":        {bearer(key.Sign(t, "JWT", mine("exp", now.Add(-time.Hour).Unix()))), http.StatusUnauthorized},
+			"not yet valid":  {bearer(key.Sign(t, "JWT", mine("nbf", now.Add(time.Hour).Unix()))), http.StatusUnauthorized},
+			"wrong audience": {bearer(key.Sign(t, "JWT", mine("aud", "https://other.example/mcp"))), http.StatusUnauthorized},
+			"other issuer":   {bearer(key.Sign(t, "JWT", mine("iss", "https://evil.example"))), http.StatusUnauthorized},
+			"other key":      {bearer(foreign.Sign(t, "JWT", mine())), http.StatusUnauthorized},
 			"wrong algorithm": {
-				bearer(compact(t, jose.SigningKey{Algorithm: jose.HS256, Key: bytes.Repeat([]byte("x"), 32)}, &jose.SignerOptions{}, mustJSON(t, mine()))),
+				bearer(oidctest.Compact(t, jose.SigningKey{Algorithm: jose.HS256, Key: bytes.Repeat([]byte("x"), 32)}, &jose.SignerOptions{}, mustJSON(t, mine()))),
 				http.StatusUnauthorized,
 			},
-			"none":       {bearer(unsigned(mine())), http.StatusUnauthorized},
+			"none":       {bearer(oidctest.Unsigned(t, mine())), http.StatusUnauthorized},
 			"two tokens": {http.Header{"Authorization": {"Bearer " + tokens[role], "Bearer " + tokens[role]}}, http.StatusUnauthorized},
-			"right":      {bearer(key.sign(t, "at+jwt", mine())), 0},
+			"right":      {bearer(key.Sign(t, "at+jwt", mine())), 0},
 		}
 		if role != "" {
 			requests["right, static"] = struct {
@@ -199,13 +200,13 @@ func TestBasic(t *testing.T) {
 // A refusal leaves word of itself, and nothing of what was presented.
 func TestRefusalsAreLogged(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	var log lines
 	door := auth.Middleware(auth.First(auth.NewTokens(nil), mustOIDC(t, oidcOptions(i, c))),
 		auth.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})(http.HandlerFunc(use))
-	expired := key.sign(t, "JWT", i.claims(c.Now(), "exp", 1, "sub", "canary"))
-	stranger := key.sign(t, "JWT", i.claims(c.Now(), "groups", nil))
+	expired := key.Sign(t, "JWT", i.claims(c.Now(), "exp", 1, "sub", "canary"))
+	stranger := key.Sign(t, "JWT", i.claims(c.Now(), "groups", nil))
 	for _, header := range []http.Header{nil, bearer("canary-canary"), bearer("canary canary"), {"Authorization": {"canary"}}, bearer(expired), bearer(stranger)} {
 		ask(t, door, "203.0.113.9:1", "/read", header)
 	}
@@ -417,14 +418,14 @@ func TestParseProxies(t *testing.T) {
 // A caller whose token cannot be judged is told to come again, and that is no failure of theirs.
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	i.be(func() { i.status = http.StatusServiceUnavailable })
 	token, digest := auth.NewToken()
 	static := auth.NewTokens([]auth.Token{{Name: "ci", Digest: digest, Grant: auth.Grant{Role: auth.RoleViewer}}})
 	door := auth.Middleware(auth.First(static, mustOIDC(t, oidcOptions(i, c))), auth.Options{})(http.HandlerFunc(use))
 	for range 12 {
-		w := ask(t, door, "203.0.113.9:1", "/read", bearer(key.sign(t, "JWT", i.claims(c.Now()))))
+		w := ask(t, door, "203.0.113.9:1", "/read", bearer(key.Sign(t, "JWT", i.claims(c.Now()))))
 		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "5" {
 			t.Fatalf("status %d", w.Code)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/oidctest"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
@@ -63,12 +64,12 @@ func wantRejected(t *testing.T, a auth.Authenticator, token, reason string) {
 
 func TestOIDC(t *testing.T) {
 	t.Parallel()
-	right := newKey(t, "one", jose.ES256)
-	i, c := newIssuer(t, right, newKey(t, "two", jose.RS256)), newClock()
+	right := oidctest.NewKey(t, "one", jose.ES256)
+	i, c := newIssuer(t, right, oidctest.NewKey(t, "two", jose.RS256)), newClock()
 	p := mustOIDC(t, oidcOptions(i, c))
 	host := strings.TrimPrefix(i.URL, "http://")
 	for _, typ := range []string{"", "JWT", "at+jwt", "application/at+jwt", "AT+JWT"} {
-		got, err := authenticate(t, p, right.sign(t, typ, i.claims(c.Now())))
+		got, err := authenticate(t, p, right.Sign(t, typ, i.claims(c.Now())))
 		if err != nil || got.Name != "oidc:"+host+"/realm:alice" || got.Method != auth.MethodOIDC || got.Role != auth.RoleOperator || got.IsLocal || got.IsAdmin {
 			t.Errorf("type %q: %+v, %v", typ, got, err)
 		}
@@ -80,25 +81,25 @@ func TestOIDC(t *testing.T) {
 
 func TestOIDCRefuses(t *testing.T) {
 	t.Parallel()
-	right, foreign := newKey(t, "one", jose.ES256), newKey(t, "one", jose.ES256)
-	otherAlgorithm := newKey(t, "three", jose.ES384)
+	right, foreign := oidctest.NewKey(t, "one", jose.ES256), oidctest.NewKey(t, "one", jose.ES256)
+	otherAlgorithm := oidctest.NewKey(t, "three", jose.ES384)
 	i, c := newIssuer(t, right, otherAlgorithm), newClock()
 	p := mustOIDC(t, oidcOptions(i, c))
 	now := c.Now()
 	good := i.claims(now)
 	hmac := func(key []byte) string {
-		return compact(t, jose.SigningKey{Algorithm: jose.HS256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "one"), mustJSON(t, good))
+		return oidctest.Compact(t, jose.SigningKey{Algorithm: jose.HS256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "one"), mustJSON(t, good))
 	}
-	public, err := right.public().MarshalJSON()
+	public, err := right.Public().MarshalJSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	embedded := compact(t, jose.SigningKey{Algorithm: jose.ES256, Key: foreign.private}, &jose.SignerOptions{EmbedJWK: true}, mustJSON(t, good))
-	signed := right.sign(t, "JWT", good)
+	embedded := oidctest.Compact(t, jose.SigningKey{Algorithm: jose.ES256, Key: foreign.Private}, &jose.SignerOptions{EmbedJWK: true}, mustJSON(t, good))
+	signed := right.Sign(t, "JWT", good)
 	header, rest, _ := strings.Cut(signed, ".")
 	payload, signature, _ := strings.Cut(rest, ".")
 	parts := func(p ...string) string { return strings.Join(p, ".") }
-	other := right.sign(t, "JWT", i.claims(now, "sub", "bob"))
+	other := right.Sign(t, "JWT", i.claims(now, "sub", "bob"))
 	_, otherRest, _ := strings.Cut(other, ".")
 	otherPayload, _, _ := strings.Cut(otherRest, ".")
 	jsonForm := fmt.Sprintf(`{"payload":%q,"protected":%q,"signature":%q}`, payload, header, signature)
@@ -107,44 +108,44 @@ func TestOIDCRefuses(t *testing.T) {
 		"no JWT":                  {"trv_0123456789abcdef", "no JWT"},
 		"two parts":               {parts(header, payload), "no JWT"},
 		"JSON form":               {jsonForm, "no JWT"},
-		"none":                    {unsigned(good), "no JWT"},
+		"none":                    {oidctest.Unsigned(t, good), "no JWT"},
 		"HS256 with the public":   {hmac(public), "no JWT"},
-		"algorithm not chosen":    {otherAlgorithm.sign(t, "JWT", good), "no JWT"},
-		"another key, same id":    {foreign.sign(t, "JWT", good), "cannot be verified"},
+		"algorithm not chosen":    {otherAlgorithm.Sign(t, "JWT", good), "no JWT"},
+		"another key, same id":    {foreign.Sign(t, "JWT", good), "cannot be verified"},
 		"its own key":             {embedded, "cannot be verified"},
 		"no signature":            {parts(header, payload, ""), "cannot be verified"},
 		"other claims":            {parts(header, otherPayload, signature), "cannot be verified"},
-		"unknown key":             {newKey(t, "nobody's", jose.ES256).sign(t, "JWT", good), "no such key"},
-		"other issuer":            {right.sign(t, "JWT", i.claims(now, "iss", "https://evil.example")), "another issuer"},
-		"issuer with a slash":     {right.sign(t, "JWT", i.claims(now, "iss", i.name()+"/")), "another issuer"},
-		"no issuer":               {right.sign(t, "JWT", i.claims(now, "iss", nil)), "another issuer"},
-		"issuer in capitals":      {right.sign(t, "JWT", i.claims(now, "iss", nil, "ISS", i.name())), "another issuer"},
-		"other audience":          {right.sign(t, "JWT", i.claims(now, "aud", "https://other.example/mcp")), "another server"},
-		"part of the audience":    {right.sign(t, "JWT", i.claims(now, "aud", "https://reeve.example")), "another server"},
-		"audience with a slash":   {right.sign(t, "JWT", i.claims(now, "aud", audience+"/")), "another server"},
-		"no audience":             {right.sign(t, "JWT", i.claims(now, "aud", nil)), "another server"},
-		"empty audience":          {right.sign(t, "JWT", i.claims(now, "aud", []string{})), "another server"},
-		"audience in capitals":    {right.sign(t, "JWT", i.claims(now, "aud", "x", "Aud", audience)), "another server"},
-		"audience of mixed kinds": {right.sign(t, "JWT", i.claims(now, "aud", []any{audience, 1})), "another server"},
-		"expired":                 {right.sign(t, "JWT", i.claims(now, "exp", now.Add(-time.Minute).Unix())), "expired"},
-		"never expires":           {right.sign(t, "JWT", i.claims(now, "exp", nil)), "does not say when it expires"},
-		"expiry is a text":        {right.sign(t, "JWT", i.claims(now, "exp", "tomorrow")), "does not say when it expires"},
-		"expiry is null":          {right.signText(t, "JWT", bytes.Replace(mustJSON(t, good), fmt.Appendf(nil, `"exp":%d`, now.Add(5*time.Minute).Unix()), []byte(`"exp":null`), 1)), "does not say when it expires"},
-		"not yet":                 {right.sign(t, "JWT", i.claims(now, "nbf", now.Add(61*time.Second).Unix())), "not valid yet"},
-		"begins with a text":      {right.sign(t, "JWT", i.claims(now, "nbf", "x")), "not valid yet"},
-		"made in the future":      {right.sign(t, "JWT", i.claims(now, "iat", now.Add(61*time.Second).Unix())), "not valid yet"},
-		"bound to a key":          {right.sign(t, "JWT", i.claims(now, "cnf", map[string]any{"jkt": "x"})), "bound to a key"},
-		"logout token":            {right.sign(t, "logout+jwt", good), "its type"},
-		"proof":                   {right.sign(t, "dpop+jwt", good), "its type"},
-		"no claims":               {right.signText(t, "JWT", []byte(`null`)), "another issuer"},
-		"a list":                  {right.signText(t, "JWT", []byte(`[]`)), "no JSON object"},
-		"not UTF-8":               {right.signText(t, "JWT", bytes.Replace(mustJSON(t, good), []byte("alice"), []byte("al\xffce"), 1)), "no JSON object"},
-		"no subject":              {right.sign(t, "JWT", i.claims(now, "sub", nil)), "whose it is"},
-		"empty subject":           {right.sign(t, "JWT", i.claims(now, "sub", "")), "whose it is"},
-		"subject in capitals":     {right.sign(t, "JWT", i.claims(now, "sub", nil, "SUB", "alice")), "whose it is"},
-		"subject is a number":     {right.sign(t, "JWT", i.claims(now, "sub", 7)), "cannot be verified"},
-		"broken subject":          {right.signText(t, "JWT", bytes.Replace(mustJSON(t, good), []byte("alice"), []byte(`\ud800`), 1)), "no text"},
-		"too long":                {right.sign(t, "JWT", i.claims(now, "x", strings.Repeat("x", 16<<10))), "longer than 16384 bytes"},
+		"unknown key":             {oidctest.NewKey(t, "nobody's", jose.ES256).Sign(t, "JWT", good), "no such key"},
+		"other issuer":            {right.Sign(t, "JWT", i.claims(now, "iss", "https://evil.example")), "another issuer"},
+		"issuer with a slash":     {right.Sign(t, "JWT", i.claims(now, "iss", i.name()+"/")), "another issuer"},
+		"no issuer":               {right.Sign(t, "JWT", i.claims(now, "iss", nil)), "another issuer"},
+		"issuer in capitals":      {right.Sign(t, "JWT", i.claims(now, "iss", nil, "ISS", i.name())), "another issuer"},
+		"other audience":          {right.Sign(t, "JWT", i.claims(now, "aud", "https://other.example/mcp")), "another server"},
+		"part of the audience":    {right.Sign(t, "JWT", i.claims(now, "aud", "https://reeve.example")), "another server"},
+		"audience with a slash":   {right.Sign(t, "JWT", i.claims(now, "aud", audience+"/")), "another server"},
+		"no audience":             {right.Sign(t, "JWT", i.claims(now, "aud", nil)), "another server"},
+		"empty audience":          {right.Sign(t, "JWT", i.claims(now, "aud", []string{})), "another server"},
+		"audience in capitals":    {right.Sign(t, "JWT", i.claims(now, "aud", "x", "Aud", audience)), "another server"},
+		"audience of mixed kinds": {right.Sign(t, "JWT", i.claims(now, "aud", []any{audience, 1})), "another server"},
+		"expired":                 {right.Sign(t, "JWT", i.claims(now, "exp", now.Add(-time.Minute).Unix())), "expired"},
+		"never expires":           {right.Sign(t, "JWT", i.claims(now, "exp", nil)), "does not say when it expires"},
+		"expiry is a text":        {right.Sign(t, "JWT", i.claims(now, "exp", "tomorrow")), "does not say when it expires"},
+		"expiry is null":          {right.SignText(t, "JWT", bytes.Replace(mustJSON(t, good), fmt.Appendf(nil, `"exp":%d`, now.Add(5*time.Minute).Unix()), []byte(`"exp":null`), 1)), "does not say when it expires"},
+		"not yet":                 {right.Sign(t, "JWT", i.claims(now, "nbf", now.Add(61*time.Second).Unix())), "not valid yet"},
+		"begins with a text":      {right.Sign(t, "JWT", i.claims(now, "nbf", "x")), "not valid yet"},
+		"made in the future":      {right.Sign(t, "JWT", i.claims(now, "iat", now.Add(61*time.Second).Unix())), "not valid yet"},
+		"bound to a key":          {right.Sign(t, "JWT", i.claims(now, "cnf", map[string]any{"jkt": "x"})), "bound to a key"},
+		"logout token":            {right.Sign(t, "logout+jwt", good), "its type"},
+		"proof":                   {right.Sign(t, "dpop+jwt", good), "its type"},
+		"no claims":               {right.SignText(t, "JWT", []byte(`null`)), "another issuer"},
+		"a list":                  {right.SignText(t, "JWT", []byte(`[]`)), "no JSON object"},
+		"not UTF-8":               {right.SignText(t, "JWT", bytes.Replace(mustJSON(t, good), []byte("alice"), []byte("al\xffce"), 1)), "no JSON object"},
+		"no subject":              {right.Sign(t, "JWT", i.claims(now, "sub", nil)), "whose it is"},
+		"empty subject":           {right.Sign(t, "JWT", i.claims(now, "sub", "")), "whose it is"},
+		"subject in capitals":     {right.Sign(t, "JWT", i.claims(now, "sub", nil, "SUB", "alice")), "whose it is"},
+		"subject is a number":     {right.Sign(t, "JWT", i.claims(now, "sub", 7)), "cannot be verified"},
+		"broken subject":          {right.SignText(t, "JWT", bytes.Replace(mustJSON(t, good), []byte("alice"), []byte(`\ud800`), 1)), "no text"},
+		"too long":                {right.Sign(t, "JWT", i.claims(now, "x", strings.Repeat("x", 16<<10))), "longer than 16384 bytes"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -155,7 +156,7 @@ func TestOIDCRefuses(t *testing.T) {
 	t.Run("critical header", func(t *testing.T) {
 		t.Parallel()
 		options := (&jose.SignerOptions{}).WithHeader("kid", "one").WithHeader("x", 1).WithHeader("crit", []string{"x"})
-		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: right.private}, options)
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: right.Private}, options)
 		if err != nil {
 			t.Skip("go-jose does not make one")
 		}
@@ -177,7 +178,7 @@ func mustJSON(t testing.TB, v any) []byte {
 
 func TestOIDCSkew(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	p := mustOIDC(t, oidcOptions(i, c))
 	now := c.Now()
@@ -190,7 +191,7 @@ func TestOIDCSkew(t *testing.T) {
 		"far end":       i.claims(now, "exp", 1e300),
 		"two audiences": i.claims(now, "aud", []string{"https://other.example", audience}),
 	} {
-		if _, err := authenticate(t, p, key.sign(t, "JWT", claims)); err != nil {
+		if _, err := authenticate(t, p, key.Sign(t, "JWT", claims)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -199,16 +200,16 @@ func TestOIDCSkew(t *testing.T) {
 // A key is for the algorithm that the issuer gives it.
 func TestOIDCKeyOfAnotherAlgorithm(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.RS256)
+	key := oidctest.NewKey(t, "one", jose.RS256)
 	i, c := newIssuer(t, key), newClock()
 	o := oidcOptions(i, c)
 	o.Algorithms = []string{"RS256", "PS256"}
 	p := mustOIDC(t, o)
-	if _, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now()))); err != nil {
+	if _, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now()))); err != nil {
 		t.Error(err)
 	}
-	key.algorithm = jose.PS256
-	wantRejected(t, p, key.sign(t, "JWT", i.claims(c.Now())), "no such key")
+	key.Algorithm = jose.PS256
+	wantRejected(t, p, key.Sign(t, "JWT", i.claims(c.Now())), "no such key")
 }
 
 // Every algorithm that can be configured works, and only where it is.
@@ -221,15 +222,15 @@ func TestOIDCAlgorithms(t *testing.T) {
 	for _, algorithm := range auth.Algorithms() {
 		t.Run(algorithm, func(t *testing.T) {
 			t.Parallel()
-			key := keyPair{"one", jose.SignatureAlgorithm(algorithm), rsaKey}
+			key := oidctest.Key{ID: "one", Algorithm: jose.SignatureAlgorithm(algorithm), Private: rsaKey}
 			if algorithm[0] == 'E' {
-				key = newKey(t, "one", jose.SignatureAlgorithm(algorithm))
+				key = oidctest.NewKey(t, "one", jose.SignatureAlgorithm(algorithm))
 			}
 			i, c := newIssuer(t, key), newClock()
 			o := oidcOptions(i, c)
 			for _, configured := range auth.Algorithms() {
 				o.Algorithms = []string{configured}
-				_, err := authenticate(t, mustOIDC(t, o), key.sign(t, "JWT", i.claims(c.Now())))
+				_, err := authenticate(t, mustOIDC(t, o), key.Sign(t, "JWT", i.claims(c.Now())))
 				if (err == nil) != (configured == algorithm) {
 					t.Errorf("%s where %s is configured: %v", algorithm, configured, err)
 				}
@@ -257,7 +258,7 @@ func TestNewOIDCRefuses(t *testing.T) {
 
 func TestOIDCRoles(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	roles := map[string]auth.Grant{
 		"viewers": {Role: auth.RoleViewer}, "approvers": {Role: auth.RoleApprover}, "admins": {Role: auth.RoleAdmin},
@@ -292,7 +293,7 @@ func TestOIDCRoles(t *testing.T) {
 			t.Parallel()
 			o := oidcOptions(i, c)
 			o.RoleClaim, o.Roles = tt.path, roles
-			p, err := authenticate(t, mustOIDC(t, o), key.sign(t, "at+jwt", i.claims(c.Now(), "groups", nil, tt.path[0], tt.claim)))
+			p, err := authenticate(t, mustOIDC(t, o), key.Sign(t, "at+jwt", i.claims(c.Now(), "groups", nil, tt.path[0], tt.claim)))
 			if (tt.role == "") != errors.Is(err, auth.ErrNoRole) || tt.role != "" && err != nil || p.Role != tt.role || !strings.HasSuffix(p.Name, ":alice") {
 				t.Fatalf("%+v, %v", p, err)
 			}
@@ -307,7 +308,7 @@ func TestOIDCRoles(t *testing.T) {
 // Whatever a subject holds, its name is its own, looks like a name, and is kept as it is by the ledger.
 func TestOIDCNames(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	p := mustOIDC(t, oidcOptions(i, c))
 	prefix := "oidc:" + strings.TrimPrefix(i.URL, "http://") + "/realm:"
@@ -323,7 +324,7 @@ func TestOIDCNames(t *testing.T) {
 		strings.Repeat("x", 121): hashed, strings.Repeat("x", 122): hashed, strings.Repeat("é", 200): hashed,
 		"sha256:0f343b09-3126-7e2f-8ce9-a2b5e6a0ae2c": hashed, "sha256:": hashed,
 	} {
-		got, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now(), "sub", subject)))
+		got, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now(), "sub", subject)))
 		if err != nil || !strings.HasPrefix(got.Name, prefix+want) || want != hashed && got.Name != prefix+want {
 			t.Errorf("subject %q: %q, %v", subject, got.Name, err)
 		}
@@ -339,7 +340,7 @@ func TestOIDCNames(t *testing.T) {
 		}
 	}
 	// Nobody takes another's name by having the text that stands for it as their subject.
-	if got, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now(), "sub", digest))); err != nil || seen[got.Name] != "" {
+	if got, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now(), "sub", digest))); err != nil || seen[got.Name] != "" {
 		t.Errorf("the subject %q has the name of %q: %v", digest, seen[got.Name], err)
 	}
 }
@@ -347,7 +348,7 @@ func TestOIDCNames(t *testing.T) {
 // Realms of one host have callers of their own, also where the realm's name cannot be shown.
 func TestOIDCNamesOfRealms(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	host := strings.TrimPrefix(i.URL, "http://")
 	seen := map[string]bool{}
@@ -357,7 +358,7 @@ func TestOIDCNamesOfRealms(t *testing.T) {
 	} {
 		o := oidcOptions(i, c)
 		o.Issuer = i.URL + "/" + realm
-		p, err := authenticate(t, mustOIDC(t, o), key.sign(t, "JWT", i.claims(c.Now(), "iss", o.Issuer)))
+		p, err := authenticate(t, mustOIDC(t, o), key.Sign(t, "JWT", i.claims(c.Now(), "iss", o.Issuer)))
 		if err != nil || !strings.HasPrefix(p.Name, want) || !strings.HasSuffix(p.Name, ":alice") || seen[p.Name] || sanitize.Message(p.Name) != p.Name {
 			t.Errorf("%s: %q, %v", realm, p.Name, err)
 		}
@@ -367,7 +368,7 @@ func TestOIDCNamesOfRealms(t *testing.T) {
 
 func TestOIDCNameClaim(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	o := oidcOptions(i, c)
 	o.NameClaim = "email"
@@ -376,18 +377,18 @@ func TestOIDCNameClaim(t *testing.T) {
 		verified any
 		ok       bool
 	}{"yes": {true, true}, "as a text": {"true", true}, "no": {false, false}, "not told": {nil, false}, "a number": {1, false}} {
-		got, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now(), "email", "alice@acme.example", "email_verified", tt.verified)))
+		got, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now(), "email", "alice@acme.example", "email_verified", tt.verified)))
 		if (err == nil) != tt.ok || tt.ok && !strings.HasSuffix(got.Name, "/realm:alice@acme.example") {
 			t.Errorf("%s: %q, %v", name, got.Name, err)
 		}
 	}
-	wantRejected(t, p, key.sign(t, "JWT", i.claims(c.Now(), "email_verified", true)), "whose it is")
+	wantRejected(t, p, key.Sign(t, "JWT", i.claims(c.Now(), "email_verified", true)), "whose it is")
 }
 
 // A client adds a slash to a URL without a path, and the issuer copies what it was asked for.
 func TestOIDCBareAudience(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	for _, configured := range []string{"https://reeve.example", "https://reeve.example/"} {
 		o := oidcOptions(i, c)
@@ -397,7 +398,7 @@ func TestOIDCBareAudience(t *testing.T) {
 			"https://reeve.example": true, "https://reeve.example/": true, "https://reeve.example//": false, "https://reeve.example/mcp": false,
 			"http://reeve.example": false, "https://reeve.example.evil": false,
 		} {
-			if _, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now(), "aud", audience))); (err == nil) != ok {
+			if _, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now(), "aud", audience))); (err == nil) != ok {
 				t.Errorf("%s where %s is configured: %v", audience, configured, err)
 			}
 		}
@@ -406,11 +407,11 @@ func TestOIDCBareAudience(t *testing.T) {
 
 func TestKeysRotate(t *testing.T) {
 	t.Parallel()
-	old, next := newKey(t, "old", jose.RS256), newKey(t, "next", jose.ES256)
+	old, next := oidctest.NewKey(t, "old", jose.RS256), oidctest.NewKey(t, "next", jose.ES256)
 	i, c := newIssuer(t, old), newClock()
 	p := mustOIDC(t, oidcOptions(i, c))
-	accepted := func(key keyPair) bool {
-		_, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now())))
+	accepted := func(key oidctest.Key) bool {
+		_, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now())))
 		return err == nil
 	}
 	if !accepted(old) || i.times() != 1 {
@@ -429,7 +430,7 @@ func TestKeysRotate(t *testing.T) {
 		t.Error("a caller waits for keys that are known")
 	}
 	// Meanwhile they are read again; a token with a key id that nobody knows waits for the end of that.
-	if accepted(newKey(t, "stranger", jose.ES256)) || accepted(old) || !accepted(next) {
+	if accepted(oidctest.NewKey(t, "stranger", jose.ES256)) || accepted(old) || !accepted(next) {
 		t.Error("a withdrawn key still counts, or the new one does not")
 	}
 }
@@ -437,20 +438,20 @@ func TestKeysRotate(t *testing.T) {
 // Tokens with key ids that nobody knows cannot make the server ask the issuer again and again.
 func TestUnknownKeysAreBounded(t *testing.T) {
 	t.Parallel()
-	right := newKey(t, "one", jose.ES256)
+	right := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, right), newClock()
 	p := mustOIDC(t, oidcOptions(i, c))
 	flood := func() {
 		for n := range 20 {
-			stranger := keyPair{fmt.Sprint("stranger-", n), right.algorithm, right.private}
-			wantRejected(t, p, stranger.sign(t, "JWT", i.claims(c.Now())), "no such key")
+			stranger := oidctest.Key{ID: fmt.Sprint("stranger-", n), Algorithm: right.Algorithm, Private: right.Private}
+			wantRejected(t, p, stranger.Sign(t, "JWT", i.claims(c.Now())), "no such key")
 		}
 	}
 	flood()
 	if i.times() != 3 {
 		t.Errorf("the keys were read %d times", i.times())
 	}
-	if _, err := authenticate(t, p, right.sign(t, "JWT", i.claims(c.Now()))); err != nil {
+	if _, err := authenticate(t, p, right.Sign(t, "JWT", i.claims(c.Now()))); err != nil {
 		t.Errorf("meanwhile a right token is refused: %v", err)
 	}
 	c.add(10 * time.Second)
@@ -460,7 +461,7 @@ func TestUnknownKeysAreBounded(t *testing.T) {
 	}
 	// Another issuer's token never makes it ask.
 	c.add(time.Hour)
-	wantRejected(t, p, right.sign(t, "JWT", i.claims(c.Now(), "iss", "https://evil.example")), "another issuer")
+	wantRejected(t, p, right.Sign(t, "JWT", i.claims(c.Now(), "iss", "https://evil.example")), "another issuer")
 	if i.times() != 4 {
 		t.Errorf("another issuer's token made it read the keys")
 	}
@@ -468,14 +469,14 @@ func TestUnknownKeysAreBounded(t *testing.T) {
 
 func TestIssuerDown(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	var log lines
 	o := oidcOptions(i, c)
 	o.Log = slog.New(slog.NewTextHandler(&log, nil))
 	p := mustOIDC(t, o)
 	unavailable := func() bool {
-		_, err := authenticate(t, p, key.sign(t, "JWT", i.claims(c.Now())))
+		_, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now())))
 		return errors.Is(err, auth.ErrUnavailable)
 	}
 	i.be(func() { i.status = http.StatusInternalServerError })
@@ -527,7 +528,7 @@ func (l *lines) String() string {
 // than they wait.
 func TestIssuerHangs(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	hang := make(chan struct{})
 	i.be(func() { i.hang = hang })
@@ -536,7 +537,7 @@ func TestIssuerHangs(t *testing.T) {
 	var callers sync.WaitGroup
 	for range 5 {
 		callers.Go(func() {
-			if _, err := authenticate(t, a, key.sign(t, "JWT", i.claims(c.Now()))); err != nil {
+			if _, err := authenticate(t, a, key.Sign(t, "JWT", i.claims(c.Now()))); err != nil {
 				t.Errorf("after the issuer answered: %v", err)
 			}
 		})
@@ -554,17 +555,17 @@ func TestIssuerHangs(t *testing.T) {
 // What an issuer answers can be anything; keys that verify nothing are passed over.
 func TestKeySets(t *testing.T) {
 	t.Parallel()
-	right, weak := newKey(t, "one", jose.ES256), mustWeak(t)
+	right, weak := oidctest.NewKey(t, "one", jose.ES256), mustWeak(t)
 	set := func(keys ...jose.JSONWebKey) []byte { return mustJSON(t, jose.JSONWebKeySet{Keys: keys}) }
-	forEncryption := right.public()
+	forEncryption := right.Public()
 	forEncryption.Use = "enc"
-	private := right.public()
-	private.Key = right.private
+	private := right.Public()
+	private.Key = right.Private
 	secret := jose.JSONWebKey{Key: []byte(strings.Repeat("x", 32)), KeyID: "one", Algorithm: "HS256"}
-	withUnknown := bytes.Replace(set(right.public()), []byte(`[`), []byte(`[{"kty":"NEW","kid":"x"},{"kty":"RSA"},7,null,`), 1)
+	withUnknown := bytes.Replace(set(right.Public()), []byte(`[`), []byte(`[{"kty":"NEW","kid":"x"},{"kty":"RSA"},7,null,`), 1)
 	many := make([]jose.JSONWebKey, 101)
 	for n := range many {
-		many[n] = right.public()
+		many[n] = right.Public()
 		many[n].KeyID = fmt.Sprint(n)
 	}
 	many[100].KeyID = "one"
@@ -572,15 +573,15 @@ func TestKeySets(t *testing.T) {
 		raw []byte
 		ok  bool
 	}{
-		"right":          {set(right.public()), true},
+		"right":          {set(right.Public()), true},
 		"beside others":  {withUnknown, true},
 		"for encryption": {set(forEncryption), false},
 		"private":        {set(private), false},
 		"secret":         {set(secret), false},
-		"weak":           {set(weak.public()), false},
+		"weak":           {set(weak.Public()), false},
 		"none":           {set(), false},
 		"no set":         {[]byte(`"canary"`), false},
-		"too large":      {append(append([]byte(`{"x":"`), bytes.Repeat([]byte("x"), 1<<20)...), append([]byte(`",`), set(right.public())[1:]...)...), false},
+		"too large":      {append(append([]byte(`{"x":"`), bytes.Repeat([]byte("x"), 1<<20)...), append([]byte(`",`), set(right.Public())[1:]...)...), false},
 		"the 101st":      {set(many...), false},
 	}
 	for name, tt := range tests {
@@ -592,25 +593,25 @@ func TestKeySets(t *testing.T) {
 			if name == "weak" {
 				key = weak
 			}
-			if _, err := authenticate(t, mustOIDC(t, oidcOptions(i, c)), key.sign(t, "JWT", i.claims(c.Now()))); (err == nil) != tt.ok {
+			if _, err := authenticate(t, mustOIDC(t, oidcOptions(i, c)), key.Sign(t, "JWT", i.claims(c.Now()))); (err == nil) != tt.ok {
 				t.Errorf("%v", err)
 			}
 		})
 	}
 }
 
-func mustWeak(t *testing.T) keyPair {
+func mustWeak(t *testing.T) oidctest.Key {
 	t.Helper()
 	private, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keyPair{"weak", jose.RS256, private}
+	return oidctest.Key{ID: "weak", Algorithm: jose.RS256, Private: private}
 }
 
 func TestDiscovery(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	const badName, badKeys = "calls itself otherwise", "jwks_uri is missing, or not https"
 	for name, tt := range map[string]struct {
 		member string
@@ -635,7 +636,7 @@ func TestDiscovery(t *testing.T) {
 			var log lines
 			o := oidcOptions(i, c)
 			o.Log = slog.New(slog.NewTextHandler(&log, nil))
-			_, err := authenticate(t, mustOIDC(t, o), key.sign(t, "JWT", i.claims(c.Now())))
+			_, err := authenticate(t, mustOIDC(t, o), key.Sign(t, "JWT", i.claims(c.Now())))
 			if !errors.Is(err, auth.ErrUnavailable) || i.times() != 0 {
 				t.Errorf("%v; the keys were read %d times", err, i.times())
 			}
@@ -649,14 +650,14 @@ func TestDiscovery(t *testing.T) {
 // A redirect could lead to where anybody can answer.
 func TestIssuerRedirects(t *testing.T) {
 	t.Parallel()
-	key := newKey(t, "one", jose.ES256)
+	key := oidctest.NewKey(t, "one", jose.ES256)
 	i, c := newIssuer(t, key), newClock()
 	front := httptest.NewServer(http.RedirectHandler(i.name()+"/.well-known/openid-configuration", http.StatusFound))
 	t.Cleanup(front.Close)
 	i.be(func() { i.discovery = map[string]any{"issuer": front.URL} })
 	o := oidcOptions(i, c)
 	o.Issuer = front.URL
-	if _, err := authenticate(t, mustOIDC(t, o), key.sign(t, "JWT", i.claims(c.Now(), "iss", front.URL))); !errors.Is(err, auth.ErrUnavailable) {
+	if _, err := authenticate(t, mustOIDC(t, o), key.Sign(t, "JWT", i.claims(c.Now(), "iss", front.URL))); !errors.Is(err, auth.ErrUnavailable) {
 		t.Errorf("a redirect was followed: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/oidctest"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
@@ -55,11 +56,11 @@ func TestTokens(t *testing.T) {
 // FuzzAuthorization checks that nothing but one right token opens the door, and that no answer holds
 // what was sent.
 func FuzzAuthorization(f *testing.F) {
-	key := newKey(f, "one", jose.ES256)
+	key := oidctest.NewKey(f, "one", jose.ES256)
 	i, c := newIssuer(f, key), newClock()
 	token, digest := auth.NewToken()
 	static := auth.NewTokens([]auth.Token{{Name: "ci", Digest: digest, Grant: auth.Grant{Role: auth.RoleViewer}}})
-	good := key.sign(f, "at+jwt", i.claims(c.Now()))
+	good := key.Sign(f, "at+jwt", i.claims(c.Now()))
 	door := auth.Middleware(auth.First(static, mustOIDC(f, oidcOptions(i, c))), auth.Options{Basic: true})(http.HandlerFunc(use))
 	basic := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/", nil)
 	basic.SetBasicAuth("x", token)
