@@ -10,7 +10,7 @@ CHAOS_OPERATIONS ?= 10000
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)/golangci-lint
 
-.PHONY: build demo test chaos bench lint fmt generate tidy vet check clean
+.PHONY: build demo test conformance chaos bench lint fmt generate tidy vet check clean
 
 build: ## the binary, bin/tokenreeve
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tokenreeve .
@@ -20,6 +20,13 @@ demo: build ## the whole job against simulated vendors
 
 test: ## all tests, with the race detector
 	go test $(RACE) -shuffle=on ./...
+
+conformance: build conformance/node_modules/.package-lock.json ## the official suite, SDK clients and inspector; needs Node.js
+	node conformance/run.mjs
+
+conformance/node_modules/.package-lock.json: conformance/package-lock.json
+	npm ci --prefix conformance --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
 
 chaos: ## thousands of random operations while everything fails; CHAOS_SEED=n makes the same ones
 	mkdir -p .cache/chaos
@@ -48,7 +55,7 @@ check: ## everything that CI checks
 	./.ci/run
 
 clean:
-	rm -rf bin .cache
+	rm -rf bin .cache conformance/node_modules
 
 $(LINT):
 	GOBIN='$(abspath $(dir $(LINT)))' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)

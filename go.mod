@@ -2,6 +2,8 @@ module github.com/tokenreeve/tokenreeve
 
 go 1.26.0
 
+ignore ./conformance/node_modules
+
 require (
 	filippo.io/age v1.3.2
 	github.com/coreos/go-oidc/v3 v3.21.0

@@ -27,6 +27,7 @@ type openSession struct {
 	transport string // a session of one transport means nothing to the other
 	owner     string // the principal's name
 	calls     *outstanding
+	told      *acknowledgements
 	ended     context.Context
 	end       context.CancelFunc
 
@@ -41,7 +42,7 @@ func newOpenSessions(maxSessions int) *openSessions {
 // add opens a session under an id that nobody can guess, and returns nil where there are too many.
 func (o *openSessions) add(transport, owner string) *openSession {
 	ended, end := context.WithCancel(context.Background())
-	s := &openSession{id: rand.Text(), transport: transport, owner: owner, calls: newOutstanding(), ended: ended, end: end}
+	s := &openSession{id: rand.Text(), transport: transport, owner: owner, calls: newOutstanding(), told: newAcknowledgements(ended.Done()), ended: ended, end: end}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.all) >= o.max {

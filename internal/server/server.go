@@ -40,6 +40,7 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	// The newest protocol has no handshake: there, the first list or call begins.
 	hooks.AddAfterListTools(func(context.Context, any, *mcp.ListToolsRequest, *mcp.ListToolsResult) { begun() })
 	hooks.AddAfterCallTool(func(context.Context, any, *mcp.CallToolRequest, any) { begun() })
+	orderSubscriptions(hooks)
 	s := mcpserver.NewMCPServer("tokenreeve", version,
 		mcpserver.WithTitle("tokenreeve"),
 		mcpserver.WithToolCapabilities(false),

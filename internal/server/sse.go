@@ -43,7 +43,7 @@ func (v *service) openEvents(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	defer context.AfterFunc(session.ended, cancel)()
 	w.Header().Set(mcp.HeaderSessionID, session.id)
-	v.events.SSEHandler().ServeHTTP(&answers{w, session.calls}, r.WithContext(ctx))
+	v.events.SSEHandler().ServeHTTP(&answers{&acknowledging{w, session.told}, session.calls}, r.WithContext(ctx))
 }
 
 // eventMessage takes a message, whose answer goes to the event stream. The library works on each one
@@ -64,6 +64,7 @@ func (v *service) eventMessage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
+	r = r.WithContext(withAcknowledgements(r.Context(), session.told))
 	m := parseMessage(body)
 	switch {
 	case m.JSONRPC != mcp.JSONRPC_VERSION:

@@ -40,13 +40,14 @@ func Stdio(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, in 
 		option(transport)
 	}
 	calls := newOutstanding()
-	answers := &countingWriter{out: out, calls: calls}
+	told := newAcknowledgements(nil)
+	answers := &countingWriter{out: out, calls: calls, told: told}
 	reader, writer := io.Pipe()
 	listening, over := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
 		defer over()
-		ended <- transport.Listen(context.WithoutCancel(ctx), reader, answers)
+		ended <- transport.Listen(withAcknowledgements(context.WithoutCancel(ctx), told), reader, answers)
 		_ = reader.Close() // where writing failed, the feeder must not block
 	}()
 	fed := make(chan struct{})
@@ -143,6 +144,7 @@ type countingWriter struct {
 	mu    sync.Mutex
 	out   io.Writer
 	calls *outstanding
+	told  *acknowledgements
 }
 
 func (w *countingWriter) Write(line []byte) (int, error) {
@@ -150,6 +152,7 @@ func (w *countingWriter) Write(line []byte) (int, error) {
 	n, err := w.out.Write(line)
 	w.mu.Unlock()
 	w.calls.end(line)
+	w.told.wrote(line)
 	return n, err
 }
 

@@ -37,6 +37,9 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	switch {
+	case modern && m.Method == string(mcp.MethodSubscriptionsListen):
+		told := newAcknowledgements(nil)
+		v.streamable.ServeHTTP(&acknowledging{w, told}, r.WithContext(withAcknowledgements(r.Context(), told)))
 	case modern && m.Method == string(mcp.MethodNotificationCancelled):
 		// Without sessions the library would take it for anybody's call with that id. The client
 		// closes its request instead.

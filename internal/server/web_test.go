@@ -69,6 +69,11 @@ func startWeb(t *testing.T, o server.HTTPOptions) *web {
 
 func startWebOn(t *testing.T, l server.ListenOptions, o server.HTTPOptions) *web {
 	t.Helper()
+	return startWebWith(t, newSlow(), l, o)
+}
+
+func startWebWith(t *testing.T, s *slow, l server.ListenOptions, o server.HTTPOptions) *web {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	log := newText()
 	listener, err := server.Listen(ctx, l, debugLog(log))
@@ -81,7 +86,7 @@ func startWebOn(t *testing.T, l server.ListenOptions, o server.HTTPOptions) *web
 	if o.Patience == 0 {
 		o.Patience = longPatience
 	}
-	w := &web{slow: newSlow(), url: listener.URL, listener: listener, log: log, stop: stop, ended: make(chan error, 1)}
+	w := &web{slow: s, url: listener.URL, listener: listener, log: log, stop: stop, ended: make(chan error, 1)}
 	w.client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	done := make(chan struct{})
 	go func() {
