@@ -1242,7 +1242,7 @@ func TestRecoveryRecipient(t *testing.T) {
 		must(t, 0, err)
 		recipients, err := sink.ParseRecipients([]string{key.Recipient().String()})
 		must(t, 0, err)
-		h.env.Escrow = sink.NewEscrow(h.setup.stateDir, recipients)
+		h.env.Escrow = sink.NewEscrow(h.setup.stateDir, nil, recipients)
 		h.env.Sinks[spare] = h.command("exit 1")
 		m := mint(h, spare+"/ci/deploy")
 		r := h.call(m.tool, m.args).is("escrowed")

@@ -182,7 +182,7 @@ func (h *harness) newEnv() *tools.Env {
 	return &tools.Env{
 		Registry: providers.NewRegistry(plain...), Connections: connections,
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(path) },
-		Escrow: sink.NewEscrow(h.setup.stateDir, nil), EscrowRetention: 24 * time.Hour,
+		Escrow: sink.NewEscrow(h.setup.stateDir, nil, nil), EscrowRetention: 24 * time.Hour,
 		Approval: h.setup.approval, Stdio: !h.setup.overHTTP,
 		Cursors: tools.NewCursors(statekeys.Files(h.setup.stateDir).All(statekeys.Cursors)),
 		Sinks:   map[string]sink.Sink{sinkName: files}, FingerprintKey: statekeys.Files(h.setup.stateDir).Present(statekeys.Fingerprints),

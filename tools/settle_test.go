@@ -62,7 +62,7 @@ func (d *dead) step(name string, details ledger.Details) {
 // keep puts the secret into escrow.
 func (d *dead) keep(id, token, value string) {
 	d.h.t.Helper()
-	escrow := sink.NewEscrow(d.h.setup.stateDir, nil)
+	escrow := sink.NewEscrow(d.h.setup.stateDir, nil, nil)
 	if err := escrow.Put(d.h.t.Context(), id, secret.New(value), sink.Meta{TokenID: token}); err != nil {
 		d.h.t.Fatal(err)
 	}

@@ -225,7 +225,7 @@ func (p *process) start() {
 		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), FingerprintKey: keys.Present(statekeys.Fingerprints),
 		Sinks:  map[string]sink.Sink{filesSink: flaky{p.file(filesSink), p.world}, blindSink: blind{flaky{p.file(blindSink), p.world}}},
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(p.ledgerPath()) },
-		Escrow: sink.NewEscrow(state, nil), EscrowRetention: 24 * time.Hour,
+		Escrow: sink.NewEscrow(state, nil, nil), EscrowRetention: 24 * time.Hour,
 		Approval: policy.HumanApproval{TrustClient: true}, Stdio: true,
 		Log: slog.New(slog.NewJSONHandler(&p.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: time.Now, VendorTime: vendorTime, Work: tools.NewTracker(),
@@ -485,7 +485,7 @@ func (w *world) readSink(name string, into map[place]string) {
 
 func (w *world) readEscrow(into map[string]string) {
 	w.t.Helper()
-	escrow := sink.NewEscrow(filepath.Join(w.dir, "state"), nil)
+	escrow := sink.NewEscrow(filepath.Join(w.dir, "state"), nil, nil)
 	entries, err := escrow.List(context.Background())
 	if err != nil {
 		w.t.Error(err)

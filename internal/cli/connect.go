@@ -120,7 +120,7 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 		Registry: providers.NewRegistry(plain...), Connections: connections,
 		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: keys.Present(statekeys.Fingerprints),
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(ledgerPath(c)) },
-		Escrow: sink.NewEscrow(c.StateDir, recovery), EscrowRetention: c.EscrowRetention,
+		Escrow: sink.NewEscrow(c.StateDir, shared, recovery), EscrowRetention: c.EscrowRetention,
 		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c),
 		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
 	}, release, nil

@@ -11,20 +11,17 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
 	"filippo.io/age"
 
-	"github.com/tokenreeve/tokenreeve/internal/privatefile"
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
+	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 )
 
 const (
-	escrowDirectory = "escrow"
-	escrowIdentity  = "escrow.key"
-
 	// maxEscrowed caps an encrypted file, in bytes. It holds the largest secret with its record.
 	maxEscrowed = 1 << 20
 	// maxOperationID caps an operation's id, in bytes.
@@ -103,65 +100,103 @@ type sealed struct {
 	Bytes []byte `json:"secret_base64,omitempty"`
 }
 
-// Escrow keeps minted secrets on disk, encrypted, from the vendor's answer until a sink holds them.
-//
-// Each is a file of its own in the directory "escrow" of the state directory, named after its
-// operation and encrypted with age to the server's key and to the recovery recipients. Nothing but
-// the operation's id is in clear. The server's key is the file "escrow.key" beside that directory,
-// made at the first use. An Escrow is safe for concurrent use, also by several processes.
+// Escrow keeps minted secrets, encrypted, from the vendor's answer until a sink holds them: each under
+// its operation's id, encrypted with age to the server's present key and to the recovery recipients.
+// Nothing but that id and the time is in clear. An Escrow is safe for concurrent use, also by several
+// processes.
 type Escrow struct {
-	state      string
+	store      escrowStore
+	keys       escrowKeys
 	recipients []age.Recipient
-
-	mu       sync.Mutex
-	identity *age.X25519Identity
 }
 
-// NewEscrow returns the escrow in the state directory. Nothing is read or made yet; [Escrow.Check]
-// does that.
-func NewEscrow(stateDirectory string, recovery []Recipient) *Escrow {
+// escrowStore keeps what is encrypted, by operation id.
+type escrowStore interface {
+	// probe finds out whether something can be written for good.
+	probe(ctx context.Context) error
+	// writeNew writes for good; the error is fs.ErrExist where there is something already. It does not
+	// stop when ctx ends.
+	writeNew(ctx context.Context, operationID string, data []byte) error
+	// read returns what was written; nothing is fs.ErrNotExist.
+	read(ctx context.Context, operationID string) ([]byte, error)
+	// remove removes for good. Nothing to remove is no error.
+	remove(ctx context.Context, operationID string) error
+	// list describes all, by operation id, without their Meta. It makes nothing.
+	list(ctx context.Context) ([]Entry, error)
+	// file says how to get at the encrypted file of an operation: the words that end the command
+	// age -d -i KEYFILE.
+	file(operationID string) string
+}
+
+// escrowKeys are the server's own keys, the present one first.
+type escrowKeys interface {
+	// check reads the keys before something is minted, and makes one where that is allowed.
+	check(ctx context.Context) ([]*age.X25519Identity, error)
+	// known returns what check returned last, so that keys which cannot be read any more do not lose
+	// the secret that was minted meanwhile.
+	known(ctx context.Context) ([]*age.X25519Identity, error)
+	// current returns the keys to read with, and makes none.
+	current(ctx context.Context) ([]*age.X25519Identity, error)
+	// renewed returns them as they stand where they are kept now.
+	renewed(ctx context.Context) ([]*age.X25519Identity, error)
+}
+
+// NewEscrow returns the escrow in the state directory, with the key that lies there or, where keys is
+// not nil, with those. Nothing is read or made yet; [Escrow.Check] does that.
+func NewEscrow(stateDirectory string, keys *statekeys.Source, recovery []Recipient) *Escrow {
+	state := filepath.Clean(stateDirectory)
+	e := &Escrow{store: &escrowDirectory{state}, keys: &escrowKeyFile{state: state}, recipients: recipientsOf(recovery)}
+	if keys != nil {
+		e.keys = sharedKeys{keys}
+	}
+	return e
+}
+
+// NewSharedEscrow returns the escrow in a database, with the keys that all who use it share. Nothing is
+// read or made yet; [Escrow.Check] does that.
+func NewSharedEscrow(db *postgres.DB, keys *statekeys.Source, recovery []Recipient) *Escrow {
+	return &Escrow{store: newEscrowTable(db), keys: sharedKeys{keys}, recipients: recipientsOf(recovery)}
+}
+
+func recipientsOf(recovery []Recipient) []age.Recipient {
 	recipients := make([]age.Recipient, 0, len(recovery))
 	for _, r := range recovery {
 		recipients = append(recipients, r.key)
 	}
-	return &Escrow{state: filepath.Clean(stateDirectory), recipients: recipients}
+	return recipients
 }
 
 // Check finds out, before a vendor is called, whether a secret can be put in escrow and read back:
-// it reads the server's key or makes it, encrypts and decrypts, and writes and removes a file.
+// it reads the server's keys or makes one, encrypts and decrypts, and writes and removes something.
 func (e *Escrow) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return escrowError(err)
 	}
-	identity, err := e.load()
+	identities, err := e.keys.check(ctx)
 	if err != nil {
 		return escrowError(err)
 	}
-	probe, err := e.encrypt(identity, []byte("{}"))
+	probe, err := e.encrypt(identities[0], []byte("{}"))
 	if err == nil {
-		_, err = decrypt(identity, probe)
+		_, err = decrypt(identities[:1], probe)
 	}
 	if err != nil {
 		return escrowError(err)
 	}
-	dir, err := e.ensure()
-	if err != nil {
-		return escrowError(err)
-	}
-	defer dir.Close()
-	return escrowError(dir.Probe())
+	return escrowError(e.store.probe(ctx))
 }
 
-// Put encrypts s and puts it on disk, for good when Put returns. What is in escrow already is never
+// Put encrypts s and keeps it, for good when Put returns. What is in escrow already is never
 // overwritten: fs.ErrExist. Put does not stop when ctx ends, since what was minted must be kept.
-func (e *Escrow) Put(_ context.Context, operationID string, s secret.Secret, meta Meta) error {
+func (e *Escrow) Put(ctx context.Context, operationID string, s secret.Secret, meta Meta) error {
+	ctx = context.WithoutCancel(ctx)
 	if err := checkOperationID(operationID); err != nil {
 		return escrowError(err)
 	}
 	if s.IsZero() {
 		return escrowError(errors.New("the secret is empty; there is nothing to keep"))
 	}
-	identity, err := e.known()
+	identities, err := e.keys.known(ctx)
 	if err != nil {
 		return escrowError(err)
 	}
@@ -169,19 +204,14 @@ func (e *Escrow) Put(_ context.Context, operationID string, s secret.Secret, met
 	if err != nil {
 		return escrowError(errors.New("the secret's record cannot be encoded")) // not wrapped: the cause could quote it
 	}
-	data, err := e.encrypt(identity, plain)
+	data, err := e.encrypt(identities[0], plain)
 	if err != nil {
 		return escrowError(err)
 	}
 	if len(data) > maxEscrowed {
 		return escrowError(fmt.Errorf("the secret has more than %d KiB when encrypted", maxEscrowed>>10))
 	}
-	dir, err := e.ensure()
-	if err != nil {
-		return escrowError(err)
-	}
-	defer dir.Close()
-	return escrowError(dir.WriteNew(operationID, data))
+	return escrowError(e.store.writeNew(ctx, operationID, data))
 }
 
 // Get returns the secret of an operation. A missing one is fs.ErrNotExist.
@@ -189,13 +219,21 @@ func (e *Escrow) Get(ctx context.Context, operationID string) (secret.Secret, Me
 	if err := errors.Join(ctx.Err(), checkOperationID(operationID)); err != nil {
 		return secret.Secret{}, Meta{}, escrowError(err)
 	}
-	dir, err := privatefile.OpenDir(e.directory())
+	data, err := e.store.read(ctx, operationID)
 	if err != nil {
 		return secret.Secret{}, Meta{}, escrowError(err)
 	}
-	defer dir.Close()
-	s, meta, err := e.open(dir, operationID)
+	s, meta, err := (&opener{escrow: e}).open(ctx, operationID, data)
 	return s, meta, escrowError(err)
+}
+
+// Export returns the encrypted file of an operation, as age reads it. A missing one is fs.ErrNotExist.
+func (e *Escrow) Export(ctx context.Context, operationID string) ([]byte, error) {
+	if err := errors.Join(ctx.Err(), checkOperationID(operationID)); err != nil {
+		return nil, escrowError(err)
+	}
+	data, err := e.store.read(ctx, operationID)
+	return data, escrowError(err)
 }
 
 // Delete removes the secret of an operation, for good when Delete returns. A missing one is no error.
@@ -203,52 +241,29 @@ func (e *Escrow) Delete(ctx context.Context, operationID string) error {
 	if err := errors.Join(ctx.Err(), checkOperationID(operationID)); err != nil {
 		return escrowError(err)
 	}
-	dir, err := privatefile.OpenDir(e.directory())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return escrowError(err)
-	}
-	defer dir.Close()
-	if err := dir.Remove(operationID); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return escrowError(err)
-	}
-	return nil
+	return escrowError(e.store.remove(ctx, operationID))
 }
 
 // List describes what is in escrow, by operation id. What cannot be read is listed as well, with its
 // Problem. List makes nothing.
 func (e *Escrow) List(ctx context.Context) ([]Entry, error) {
-	dir, err := privatefile.OpenDir(e.directory())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	listed, err := e.store.list(ctx)
 	if err != nil {
 		return nil, escrowError(err)
 	}
-	defer dir.Close()
-	names, err := dir.Names()
-	if err != nil {
-		return nil, escrowError(err)
-	}
-	slices.Sort(names)
-	var entries []Entry
-	for _, name := range names {
+	opener := opener{escrow: e}
+	entries := make([]Entry, 0, len(listed))
+	for _, entry := range listed {
 		if err := ctx.Err(); err != nil {
 			return nil, escrowError(err)
 		}
-		if strings.HasPrefix(name, ".") { // being written, or left behind by a crash: encrypted as well
-			continue
-		}
-		info, err := dir.Lstat(name)
+		data, err := e.store.read(ctx, entry.OperationID)
 		if errors.Is(err, fs.ErrNotExist) { // delivered meanwhile
 			continue
 		}
-		entry := Entry{OperationID: name, Problem: err}
+		entry.Problem = err
 		if err == nil {
-			entry.Written, entry.Size = info.ModTime(), info.Size()
-			_, entry.Meta, entry.Problem = e.open(dir, name)
+			_, entry.Meta, entry.Problem = opener.open(ctx, entry.OperationID, data)
 		}
 		entries = append(entries, entry)
 	}
@@ -258,9 +273,9 @@ func (e *Escrow) List(ctx context.Context) ([]Entry, error) {
 // Expire removes what is expendable, and returns the operations. A secret that no sink holds is
 // not expendable at any age: only the ledger knows.
 func (e *Escrow) Expire(ctx context.Context, expendable func(operationID string) bool) ([]string, error) {
-	entries, err := e.List(ctx)
+	entries, err := e.store.list(ctx)
 	if err != nil {
-		return nil, err
+		return nil, escrowError(err)
 	}
 	var removed []string
 	for _, entry := range entries {
@@ -273,83 +288,6 @@ func (e *Escrow) Expire(ctx context.Context, expendable func(operationID string)
 		removed = append(removed, entry.OperationID)
 	}
 	return removed, nil
-}
-
-func (e *Escrow) directory() string { return filepath.Join(e.state, escrowDirectory) }
-
-func (e *Escrow) ensure() (*privatefile.Dir, error) {
-	if err := privatefile.EnsureDir(e.directory()); err != nil {
-		return nil, err
-	}
-	return privatefile.OpenDir(e.directory())
-}
-
-// known returns the server's key. It is read once, so that a key file that cannot be read any more
-// does not lose the secret that was minted meanwhile; Check reads it anew.
-func (e *Escrow) known() (*age.X25519Identity, error) {
-	e.mu.Lock()
-	identity := e.identity
-	e.mu.Unlock()
-	if identity != nil {
-		return identity, nil
-	}
-	return e.load()
-}
-
-// load reads the server's key from disk, and makes it when it is missing.
-func (e *Escrow) load() (*age.X25519Identity, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := privatefile.EnsureDir(e.state); err != nil {
-		return nil, err
-	}
-	dir, err := privatefile.OpenDir(e.state)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	identity, err := readIdentity(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		identity, err = makeIdentity(dir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	// The process that made the key may not have come to this yet, and the key must outlast what it
-	// encrypts.
-	if err := dir.Sync(); err != nil {
-		return nil, err
-	}
-	e.identity = identity
-	return identity, nil
-}
-
-func readIdentity(dir *privatefile.Dir) (*age.X25519Identity, error) {
-	data, err := dir.Read(escrowIdentity, keyFileLimit)
-	if err != nil {
-		return nil, err
-	}
-	identity, err := age.ParseX25519Identity(strings.TrimSpace(string(data)))
-	if err != nil { // not wrapped: the cause quotes the key
-		return nil, fmt.Errorf("%s does not hold an age private key; restore it from a backup, or move it away to have a new one made", filepath.Join(dir.Path(), escrowIdentity))
-	}
-	return identity, nil
-}
-
-// keyFileLimit caps the key file, in bytes.
-const keyFileLimit = 4 << 10
-
-// makeIdentity makes the server's key. Of several processes at once, all get that of the first.
-func makeIdentity(dir *privatefile.Dir) (*age.X25519Identity, error) {
-	identity, err := age.GenerateX25519Identity()
-	if err != nil {
-		return nil, errors.New("cannot make the escrow's key")
-	}
-	err = dir.WriteNew(escrowIdentity, []byte(identity.String()+"\n"))
-	if errors.Is(err, fs.ErrExist) {
-		return readIdentity(dir)
-	}
-	return identity, err
 }
 
 func (e *Escrow) encrypt(identity *age.X25519Identity, plain []byte) ([]byte, error) {
@@ -367,22 +305,17 @@ func (e *Escrow) encrypt(identity *age.X25519Identity, plain []byte) ([]byte, er
 	return out.Bytes(), nil
 }
 
-// open reads and decrypts the file of an operation. It never makes a key.
-func (e *Escrow) open(dir *privatefile.Dir, operationID string) (secret.Secret, Meta, error) {
-	if err := checkOperationID(operationID); err != nil {
-		return secret.Secret{}, Meta{}, err
-	}
-	data, err := dir.Read(operationID, maxEscrowed)
+// opener reads what is in escrow. It reads the keys once, and once anew where they do not fit.
+type opener struct {
+	escrow     *Escrow
+	identities []*age.X25519Identity
+	renewed    bool
+}
+
+func (o *opener) open(ctx context.Context, operationID string, data []byte) (secret.Secret, Meta, error) {
+	plain, err := o.decrypt(ctx, data)
 	if err != nil {
-		return secret.Secret{}, Meta{}, err
-	}
-	identity, err := e.current()
-	if err != nil {
-		return secret.Secret{}, Meta{}, fmt.Errorf("%w; %s", err, recoveryHint(dir, operationID))
-	}
-	plain, err := decrypt(identity, data)
-	if err != nil {
-		return secret.Secret{}, Meta{}, fmt.Errorf("%w; %s", err, recoveryHint(dir, operationID))
+		return secret.Secret{}, Meta{}, fmt.Errorf("%w; a holder of a recovery key reads it with age -d -i KEYFILE %s", err, o.escrow.store.file(operationID))
 	}
 	var content sealed
 	if err := json.Unmarshal(plain, &content); err != nil || content.OperationID != operationID {
@@ -394,21 +327,38 @@ func (e *Escrow) open(dir *privatefile.Dir, operationID string) (secret.Secret, 
 	return secret.New(content.Secret), content.Meta, nil
 }
 
-// current returns the server's key for reading: what stands on disk, so that a restored key file
-// counts at once.
-func (e *Escrow) current() (*age.X25519Identity, error) {
-	dir, err := privatefile.OpenDir(e.state)
-	if err != nil {
+func (o *opener) decrypt(ctx context.Context, data []byte) ([]byte, error) {
+	if o.identities == nil {
+		identities, err := o.escrow.keys.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.identities = identities
+	}
+	plain, err := decrypt(o.identities, data)
+	if !errors.Is(err, errOtherKey) || o.renewed {
+		return plain, err
+	}
+	o.renewed = true
+	identities, unread := o.escrow.keys.renewed(ctx)
+	if unread != nil {
 		return nil, err
 	}
-	defer dir.Close()
-	return readIdentity(dir)
+	o.identities = identities
+	return decrypt(identities, data)
 }
 
-func decrypt(identity age.Identity, data []byte) ([]byte, error) {
-	r, err := age.Decrypt(bytes.NewReader(data), identity)
+// errOtherKey says that what is encrypted is not for the server's keys.
+var errOtherKey = errors.New("encrypted to another key than the server has")
+
+func decrypt(identities []*age.X25519Identity, data []byte) ([]byte, error) {
+	all := make([]age.Identity, 0, len(identities))
+	for _, identity := range identities {
+		all = append(all, identity)
+	}
+	r, err := age.Decrypt(bytes.NewReader(data), all...)
 	if mismatch := (*age.NoIdentityMatchError)(nil); errors.As(err, &mismatch) {
-		return nil, errors.New("encrypted to another key than the server's present one")
+		return nil, errOtherKey
 	}
 	if err != nil {
 		return nil, errors.New("the encrypted file is damaged")
@@ -418,10 +368,6 @@ func decrypt(identity age.Identity, data []byte) ([]byte, error) {
 		return nil, errors.New("the encrypted file is damaged")
 	}
 	return plain, nil
-}
-
-func recoveryHint(dir *privatefile.Dir, operationID string) string {
-	return fmt.Sprintf("a holder of a recovery key reads it with age -d -i KEYFILE %q", filepath.Join(dir.Path(), operationID))
 }
 
 func seal(operationID string, s secret.Secret, meta Meta) sealed {

@@ -164,42 +164,58 @@ func TestCrashWithinPut(t *testing.T) {
 	for _, after := range []int{0, 1, 2, 5, 11} {
 		t.Run(fmt.Sprint(after), func(t *testing.T) {
 			t.Parallel()
-			dir := private(t)
-			// Two processes at once share the first use.
-			children := []*child{spawn(t, "TestCrashWithinPut", dir, "a"), spawn(t, "TestCrashWithinPut", dir, "b")}
-			var done []string
-			for _, c := range children {
-				for range after {
-					done = append(done, c.next(t))
-				}
-			}
-			for _, c := range children {
-				done = append(done, c.kill(t)...)
-			}
-			nothingInClear(t, dir)
-			entries, err := newEscrow(t, dir).List(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			var kept []string
-			for _, entry := range entries {
-				if entry.Problem != nil {
-					t.Errorf("%s: %v", entry.OperationID, entry.Problem)
-				}
-				kept = append(kept, entry.OperationID)
-			}
-			for _, id := range done {
-				if !slices.Contains(kept, id) {
-					t.Errorf("%s is lost", id)
-				}
-			}
+			everywhere(t, func(t *testing.T, p place) { crashWithinPut(t, p, after) })
 		})
+	}
+}
+
+func crashWithinPut(t *testing.T, p place, after int) {
+	t.Helper()
+	dir := t.TempDir()
+	if d, ok := p.(*database); ok {
+		put(t, filepath.Join(dir, "dsn"), d.dsn)
+		put(t, filepath.Join(dir, "keys"), d.keys)
+	} else {
+		dir = p.(*directory).state
+	}
+	// Two processes at once share the first use.
+	children := []*child{spawn(t, "TestCrashWithinPut", dir, "a"), spawn(t, "TestCrashWithinPut", dir, "b")}
+	var done []string
+	for _, c := range children {
+		for range after {
+			done = append(done, c.next(t))
+		}
+	}
+	for _, c := range children {
+		done = append(done, c.kill(t)...)
+	}
+	for id, data := range p.all(t) {
+		inClear(t, id, data)
+	}
+	entries, err := p.open(t).List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept []string
+	for _, entry := range entries {
+		if entry.Problem != nil {
+			t.Errorf("%s: %v", entry.OperationID, entry.Problem)
+		}
+		kept = append(kept, entry.OperationID)
+	}
+	for _, id := range done {
+		if !slices.Contains(kept, id) {
+			t.Errorf("%s is lost", id)
+		}
 	}
 }
 
 func putForever(t *testing.T, dir, prefix string) {
 	t.Helper()
 	e := newEscrow(t, dir)
+	if dsn, err := os.ReadFile(filepath.Join(dir, "dsn")); err == nil {
+		e = (&database{dsn: string(dsn), keys: content(t, filepath.Join(dir, "keys"))}).open(t)
+	}
 	for i := 0; ; i++ {
 		id := fmt.Sprintf("%s-%d", prefix, i)
 		if err := e.Put(t.Context(), id, secret.New(canary), meta()); err != nil {

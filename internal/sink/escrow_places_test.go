@@ -1,0 +1,274 @@
+package sink_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/internal/statekeys"
+)
+
+// place is where an escrow keeps what it has.
+type place interface {
+	// open returns the escrow as another process has it.
+	open(t *testing.T, recovery ...string) *sink.Escrow
+	// all returns what is kept, by operation.
+	all(t *testing.T) map[string][]byte
+	// put overwrites what is kept of an operation.
+	put(t *testing.T, operation string, data []byte)
+	// otherKey gives the server another key of its own, noKey takes it away.
+	otherKey(t *testing.T)
+	noKey(t *testing.T)
+}
+
+// everywhere runs a test in every place.
+func everywhere(t *testing.T, f func(t *testing.T, p place)) {
+	t.Helper()
+	t.Run("directory", func(t *testing.T) {
+		t.Parallel()
+		f(t, &directory{private(t)})
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		f(t, newDatabase(t))
+	})
+}
+
+// directory is a state directory.
+type directory struct{ state string }
+
+func (d *directory) open(t *testing.T, recovery ...string) *sink.Escrow {
+	t.Helper()
+	return newEscrow(t, d.state, recovery...)
+}
+
+func (d *directory) file(name string) string { return filepath.Join(d.state, "escrow", name) }
+
+func (d *directory) all(t *testing.T) map[string][]byte {
+	t.Helper()
+	kept := map[string][]byte{}
+	entries, err := os.ReadDir(filepath.Join(d.state, "escrow"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		data, err := os.ReadFile(d.file(entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept[entry.Name()] = data
+	}
+	return kept
+}
+
+func (d *directory) put(t *testing.T, operation string, data []byte) {
+	t.Helper()
+	put(t, d.file(operation), string(data))
+}
+
+func (d *directory) otherKey(t *testing.T) {
+	t.Helper()
+	put(t, filepath.Join(d.state, "escrow.key"), recoveryKey(t).String())
+}
+
+func (d *directory) noKey(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(d.state, "escrow.key")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// database is a PostgreSQL database with shared keys.
+type database struct {
+	dsn string
+
+	mu   sync.Mutex
+	keys string
+}
+
+func newDatabase(t *testing.T) *database {
+	t.Helper()
+	return &database{dsn: postgrestest.New(t), keys: newKeys(t)}
+}
+
+func newKeys(t *testing.T) string {
+	t.Helper()
+	text, _, err := statekeys.New(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func (d *database) setKeys(keys string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys = keys
+}
+
+func (d *database) readKeys(context.Context) (secret.Secret, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return secret.New(d.keys), nil
+}
+
+func (d *database) open(t *testing.T, recovery ...string) *sink.Escrow {
+	t.Helper()
+	return d.openAt(t, d.dsn, recovery...)
+}
+
+func (d *database) openAt(t *testing.T, dsn string, recovery ...string) *sink.Escrow {
+	t.Helper()
+	recipients, err := sink.ParseRecipients(recovery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := postgres.New(postgres.Fixed(secret.New(dsn)), postgres.Options{})
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return sink.NewSharedEscrow(db, statekeys.NewSource(d.readKeys), recipients)
+}
+
+func (d *database) all(t *testing.T) map[string][]byte {
+	t.Helper()
+	db := postgrestest.Raw(t, d.dsn)
+	defer db.Close()
+	var table sql.NullString
+	if err := db.QueryRowContext(t.Context(), `SELECT to_regclass('escrow')::text`).Scan(&table); err != nil {
+		t.Fatal(err)
+	}
+	kept := map[string][]byte{}
+	if !table.Valid {
+		return kept
+	}
+	rows, err := db.QueryContext(t.Context(), `SELECT operation, ciphertext FROM escrow`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var operation string
+		var data []byte
+		if err := rows.Scan(&operation, &data); err != nil {
+			t.Fatal(err)
+		}
+		kept[operation] = data
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return kept
+}
+
+func (d *database) put(t *testing.T, operation string, data []byte) {
+	t.Helper()
+	db := postgrestest.Raw(t, d.dsn)
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), `UPDATE escrow SET ciphertext = $1 WHERE operation = $2`, data, operation); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (d *database) otherKey(t *testing.T) {
+	t.Helper()
+	d.setKeys(newKeys(t))
+}
+
+func (d *database) noKey(*testing.T) { d.setKeys("") }
+
+// What was encrypted before the keys were replaced is read with the earlier one, which a server that
+// runs learns of when it needs it.
+func TestEscrowReplacedKeys(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	first, second := d.keys, newKeys(t)
+	old := d.open(t)
+	keep(t, old, "first")
+	d.setKeys(second + first)
+	replaced := d.open(t)
+	keep(t, replaced, "second")
+	for _, e := range []*sink.Escrow{old, replaced} {
+		entries, err := e.List(t.Context())
+		if err != nil || len(entries) != 2 || entries[0].Problem != nil || entries[1].Problem != nil {
+			t.Errorf("got %+v, %v", entries, err)
+		}
+	}
+	d.setKeys(second)
+	late := d.open(t)
+	if s, _, err := late.Get(t.Context(), "second"); err != nil || s.Expose() != canary {
+		t.Error(err)
+	}
+	_, _, err := late.Get(t.Context(), "first")
+	wantError(t, err, "reads it with age -d -i KEYFILE FILE, which tokenreeve escrow export --output FILE first writes")
+}
+
+// A database that is gone refuses before anything is minted. What was minted while it went is written
+// once it is back.
+func TestEscrowDatabaseIsGone(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	proxy := postgrestest.NewProxy(t, d.dsn)
+	e := d.openAt(t, proxy.DSN)
+	if err := e.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	proxy.Down()
+	err := e.Check(t.Context())
+	if !errors.Is(err, postgres.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	for _, secret := range []string{"tokenreeve:tokenreeve", "AGE-SECRET", proxy.DSN} {
+		if strings.Contains(err.Error(), secret) {
+			t.Error("the error quotes the connection string or a key")
+		}
+	}
+	var putting sync.WaitGroup
+	putting.Go(func() {
+		if err := e.Put(context.Background(), operation, secret.New(canary), meta()); err != nil {
+			t.Error(err)
+		}
+	})
+	proxy.Up()
+	putting.Wait()
+	if s, _, err := e.Get(t.Context(), operation); err != nil || s.Expose() != canary {
+		t.Error(err)
+	}
+}
+
+// Where the connection breaks around the commit, the secret is there once Put returns, and only once.
+func TestEscrowCommitIsCut(t *testing.T) {
+	t.Parallel()
+	for name, where := range map[string]postgrestest.Cut{"before": postgrestest.BeforeCommit, "after": postgrestest.AfterCommit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDatabase(t)
+			proxy := postgrestest.NewProxy(t, d.dsn)
+			e := d.openAt(t, proxy.DSN)
+			if err := e.Check(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			proxy.CutNext(where)
+			keep(t, e, operation)
+			if s, _, err := d.open(t).Get(t.Context(), operation); err != nil || s.Expose() != canary {
+				t.Error(err)
+			}
+			if err := e.Put(t.Context(), operation, secret.New("another"), meta()); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("got %v, want fs.ErrExist", err)
+			}
+		})
+	}
+}
