@@ -1,0 +1,318 @@
+package e2e_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/client/transport"
+	"github.com/mark3labs/mcp-go/mcp"
+)
+
+// proxyHost is the name of the server in what deploy/ ships.
+const proxyHost = "tokenreeve.example.com"
+
+// proxied are two replicas behind HAProxy, as clients see them.
+type proxied struct {
+	*listening
+	replicas [2]*listening
+	health   string // the URL of HAProxy's own check
+}
+
+// behindProxy starts two replicas with the serving settings that deploy/ ships, and HAProxy with the
+// configuration that it ships: only addresses and the certificate's path differ.
+func behindProxy(t *testing.T, v *vendors) *proxied {
+	t.Helper()
+	haproxy, err := exec.LookPath("haproxy")
+	if err != nil {
+		if os.Getenv("TOKENREEVE_TEST_HAPROXY") == "required" {
+			t.Fatal(err)
+		}
+		t.Skip("haproxy is not installed")
+	}
+	file := v.config(t, map[string]any{"serve": shippedServe(t)})
+	env := append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN=configured-bearer-token-0123456789abcdef")
+	p := &proxied{}
+	for i := range p.replicas {
+		p.replicas[i] = listens(t, env, "serve", "--config", file, "--listen", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1", "--log-level", "debug")
+	}
+	certFile, keyFile, roots := v.certificate(t)
+	clients, peers, health := openPort(t), openPort(t), openPort(t)
+	p.health = "http://" + health.Addr().String()
+	settings := replaced(t, "../../deploy/haproxy.cfg", map[string]string{
+		"bind :8443":               "bind fd@3",
+		"bind 127.0.0.1:10000":     "bind fd@4",
+		"bind 127.0.0.1:8404":      "bind fd@5",
+		"crt /run/secrets/tls.pem": "crt " + v.write(t, "tls.pem", readFile(t, certFile)+readFile(t, keyFile)),
+		"tokenreeve-1:8080":        strings.TrimPrefix(p.replicas[0].url, "http://"),
+		"tokenreeve-2:8080":        strings.TrimPrefix(p.replicas[1].url, "http://"),
+	})
+	cmd := exec.Command(haproxy, "-db", "-f", v.write(t, "haproxy.cfg", settings))
+	for _, port := range []*net.TCPListener{clients, peers, health} {
+		handed, err := port.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer handed.Close()
+		cmd.ExtraFiles = append(cmd.ExtraFiles, handed)
+	}
+	proxy := launch(t, cmd)
+	t.Cleanup(func() { _ = proxy.cmd.Process.Signal(terminate) })
+	to := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, clients.Addr().String())
+		},
+	}
+	t.Cleanup(to.CloseIdleConnections)
+	p.listening = &listening{process: proxy, url: "https://" + proxyHost, token: p.replicas[0].token, http: &http.Client{Transport: to}}
+	return p
+}
+
+// openPort listens on a free port, for a process that takes the listener over.
+func openPort(t *testing.T) *net.TCPListener {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// replaced reads a file, and puts new texts in the place of old ones, each of which must stand there
+// once.
+func replaced(t *testing.T, path string, texts map[string]string) string {
+	t.Helper()
+	content := readFile(t, path)
+	for was, is := range texts {
+		if strings.Count(content, was) != 1 {
+			t.Fatalf("%s holds %q %d times, want once", path, was, strings.Count(content, was))
+		}
+		content = strings.Replace(content, was, is, 1)
+	}
+	return content
+}
+
+// shippedServe is the section serve of the configuration that deploy/ ships.
+func shippedServe(t *testing.T) map[string]any {
+	t.Helper()
+	var shipped struct{ Serve map[string]any }
+	if err := json.Unmarshal([]byte(readFile(t, "../../deploy/config.json")), &shipped); err != nil {
+		t.Fatal(err)
+	}
+	return shipped.Serve
+}
+
+// went returns which replica each request went to that was logged after the first skip bytes of the
+// proxy's log, once there are n with that method and path.
+func (p *proxied) went(t *testing.T, skip, n int, request string) []string {
+	t.Helper()
+	var to []string
+	p.out.await(t, fmt.Sprintf("%d requests %s", n, request), func(all string) bool {
+		to = nil
+		for _, line := range regexp.MustCompile(`replicas/(\S+) .*`+request+`\n`).FindAllStringSubmatch(all[skip:], -1) {
+			to = append(to, line[1])
+		}
+		return len(to) >= n
+	})
+	return to
+}
+
+// Every transport works through the proxy that deploy/ ships. A session stays where it is; a protocol
+// without sessions goes anywhere.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	p := behindProxy(t, v)
+	opened := map[string]func() *client.Client{
+		"POST /mcp":     func() *client.Client { return p.streamable(t, legacy) },
+		"POST /message": func() *client.Client { return p.sse(t, legacy) },
+	}
+	for request, open := range opened {
+		used := map[string]bool{}
+		for range 4 {
+			before := len(p.out.String())
+			c := open()
+			p.use(t, c)
+			to := p.went(t, before, 4, request) // two to begin, two of use
+			used[to[0]] = true
+			if slices.ContainsFunc(to, func(other string) bool { return other != to[0] }) {
+				t.Errorf("%s of one session went to %v", request, to)
+			}
+		}
+		if len(used) != len(p.replicas) {
+			t.Errorf("%s: all sessions are on %v", request, used)
+		}
+	}
+	before := len(p.out.String())
+	c := p.streamable(t, modern)
+	p.use(t, c)
+	p.use(t, c)
+	if to := slices.Compact(slices.Sorted(slices.Values(p.went(t, before, 4, "POST /mcp")))); len(to) != len(p.replicas) {
+		t.Errorf("the protocol without sessions went to %v only", to)
+	}
+	id := v.mailtrapIDs(1)
+	if revoked := succeed(t, c, "revoke_token", map[string]any{"connection": "mt", "token_id": id[0]}); revoked["status"] != "revoked" {
+		t.Errorf("revoke: %v", revoked)
+	}
+	v.checkGone(t, id, id)
+	if log := p.out.String(); strings.Contains(log, "sessionId") || strings.Contains(log, p.token) {
+		t.Errorf("the proxy's log holds more than paths:\n%s", log)
+	}
+}
+
+// use lists the tools and calls one.
+func (p *proxied) use(t *testing.T, c *client.Client) {
+	t.Helper()
+	listed, err := c.ListTools(t.Context(), mcp.ListToolsRequest{})
+	if err != nil || len(listed.Tools) != len(allTools()) {
+		t.Errorf("%d tools, want %d (%v)", len(listed.Tools), len(allTools()), err)
+	}
+	if got, text := callTool(t, c, "list_connections", nil); got == nil {
+		t.Errorf("list_connections: %s", text)
+	}
+}
+
+// What a client says of its address does not count; what it no longer waits for ends.
+func TestProxyClients(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	p := behindProxy(t, v)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/mcp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer wrong")
+	request.Header["X-Forwarded-For"] = []string{"192.0.2.1", "192.0.2.2"}
+	response, err := p.http.Do(request)
+	if err != nil || response.StatusCode != http.StatusUnauthorized {
+		t.Fatalf("a wrong token: %v, %v", response, err)
+	}
+	_ = response.Body.Close()
+	to := p.replica(t, p.went(t, 0, 1, "POST /mcp")[0])
+	to.err.awaitText(t, "caller refused")
+	if log := to.err.String(); !strings.Contains(log, "address=127.0.0.1") || strings.Contains(log, "192.0.2.") {
+		t.Errorf("the address is not the proxy's word:\n%s", log)
+	}
+	for _, version := range []string{legacy, modern} {
+		read := v.hold("GET", "/api_tokens")
+		c := p.streamable(t, version)
+		before := len(p.out.String())
+		ctx, hangUp := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			call := mcp.CallToolRequest{}
+			call.Params.Name, call.Params.Arguments = "list_tokens", map[string]any{"connection": "mt"}
+			_, err := c.CallTool(ctx, call)
+			ended <- err
+		}()
+		read.await(t, 1)
+		hangUp()
+		if err := receive(t, ended, "the abandoned call"); !errors.Is(err, context.Canceled) {
+			t.Errorf("the call: %v", err)
+		}
+		to := p.went(t, before, 1, "CH-- .*POST /mcp")                // CH: the client gave up
+		p.replica(t, to[0]).err.awaitText(t, "call tool=list_tokens") // while the vendor is still silent
+		read.release()
+	}
+}
+
+func (p *proxied) replica(t *testing.T, name string) *listening {
+	t.Helper()
+	number, ok := strings.CutPrefix(name, "replica-")
+	i, err := strconv.Atoi(number)
+	if !ok || err != nil || i < 1 || i > len(p.replicas) {
+		t.Fatalf("%q is no replica", name)
+	}
+	return p.replicas[i-1]
+}
+
+// A replica that stops answers what is under way through the proxy, and nothing new gets there. Its
+// sessions are told to begin anew.
+func TestProxyDrains(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	creation := v.hold("POST", "/api/v2/tokens")
+	p := behindProxy(t, v)
+	c := p.streamable(t, legacy)
+	name := p.went(t, 0, 1, "POST /mcp")[0]
+	stops := p.replica(t, name)
+	status := make(chan any, 1)
+	go func() {
+		call := mcp.CallToolRequest{}
+		call.Params.Name, call.Params.Arguments = "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"}
+		result, err := c.CallTool(t.Context(), call)
+		if err != nil {
+			status <- err
+			return
+		}
+		content, _ := result.StructuredContent.(map[string]any)
+		status <- content["status"]
+	}()
+	creation.await(t, 1)
+	stops.signal(t, terminate)
+	p.out.awaitText(t, "Server replicas/"+name+" is DOWN")
+	before := len(p.out.String())
+	for range 4 { // all of them to the other one
+		p.use(t, p.streamable(t, legacy))
+	}
+	if to := slices.Compact(p.went(t, before, 16, "POST /mcp")); len(to) != 1 || to[0] == name {
+		t.Errorf("new sessions went to %v, and %s stops", to, name)
+	}
+	creation.release()
+	if got := receive(t, status, "the answer"); got != "created" {
+		t.Errorf("create: %v", got)
+	}
+	stops.exit(t, 0)
+	if diff := cmp.Diff([]string{v.secretOf(t, "e2e")}, delivered(t, v.secretsDir())); diff != "" {
+		t.Errorf("delivered secrets (-want +got):\n%s", diff)
+	}
+	if _, err := c.ListTools(t.Context(), mcp.ListToolsRequest{}); !errors.Is(err, transport.ErrSessionTerminated) {
+		t.Errorf("the session of the replica that is gone: %v, want that it has ended", err)
+	}
+	if got := statusOf(t, p.health+"/readyz"); got != http.StatusOK {
+		t.Errorf("the proxy's own check with one replica: status %d", got)
+	}
+	other := p.replicas[0]
+	if other == stops {
+		other = p.replicas[1]
+	}
+	other.signal(t, terminate)
+	p.out.awaitText(t, "backend replicas has no server available")
+	if got := statusOf(t, p.health+"/readyz"); got != http.StatusServiceUnavailable {
+		t.Errorf("the proxy's own check without a replica: status %d", got)
+	}
+}
+
+func statusOf(t *testing.T, url string) int {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
