@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -29,6 +30,9 @@ func checkID(id string) error {
 
 // identity returns an id as the ledger keeps it.
 func identity(s string) string { return sanitize.ID(s) }
+
+// isText reports whether s can be in a database: PostgreSQL refuses to look for anything else.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
 
 func name(s string) string {
 	clean, _ := sanitize.Name(s)

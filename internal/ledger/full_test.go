@@ -82,5 +82,5 @@ func TestNoRoom(t *testing.T) {
 	if !strings.Contains(line, "the ledger cannot be used: "+path+": the disk") {
 		t.Errorf("a change that could not be recorded: %s", line)
 	}
-	wantIntact(t, sqliteAt(path)(t, ledger.Options{}))
+	wantIntact(t, at(path)(t, ledger.Options{}))
 }

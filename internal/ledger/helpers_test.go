@@ -15,6 +15,9 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
 // place is where one ledger lies. Each call opens it as another process would.
@@ -49,22 +52,53 @@ func file(t *testing.T) string {
 	return filepath.Join(t.TempDir(), "state", "ledger.db")
 }
 
-func sqliteAt(path string) place {
+var databases postgrestest.Pool
+
+// onBoth runs a test on each kind of ledger. path is that of a file which is not there yet, or the URL of
+// an empty database.
+func onBoth(t *testing.T, test func(t *testing.T, path string)) {
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, file(t))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, databases.Get(t))
+	})
+}
+
+func isPostgres(path string) bool { return strings.HasPrefix(path, "postgres://") }
+
+// connect returns the ledger at path, and what ends it.
+func connect(path string, o ledger.Options) (*ledger.Ledger, func() error) {
+	if !isPostgres(path) {
+		l := ledger.New(path, o)
+		return l, l.Close
+	}
+	db := postgres.New(postgres.Fixed(secret.New(path)), postgres.Options{Patience: o.Patience})
+	l := ledger.NewPostgres(db, o)
+	return l, func() error { return errors.Join(l.Close(), db.Close()) }
+}
+
+// at opens the ledger at path.
+func at(path string) place {
 	return func(t *testing.T, o ledger.Options) *ledger.Ledger {
 		t.Helper()
-		l, err := ledger.Open(t.Context(), path, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { must(t, l.Close()) })
+		l, end := connect(path, o)
+		t.Cleanup(func() { must(t, end()) })
+		must(t, l.Open(t.Context()))
 		return l
 	}
 }
 
-// raw opens the file past the ledger.
+// raw opens the file or the database past the ledger.
 func raw(t *testing.T, path string) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	driver := "pgx"
+	if !isPostgres(path) {
+		driver, path = "sqlite", "file:"+path+"?_pragma=busy_timeout(5000)"
+	}
+	db, err := sql.Open(driver, path)
 	must(t, err)
 	db.SetMaxOpenConns(1)
 	t.Cleanup(func() { must(t, db.Close()) })
@@ -78,6 +112,16 @@ func execRaw(t *testing.T, path string, statements ...string) {
 		_, err := db.ExecContext(t.Context(), statement)
 		must(t, err)
 	}
+}
+
+// unlock takes away what keeps the chain whole.
+func unlock(t *testing.T, path string) {
+	t.Helper()
+	if isPostgres(path) {
+		execRaw(t, path, `ALTER TABLE entries DISABLE TRIGGER USER`)
+		return
+	}
+	execRaw(t, path, `DROP TRIGGER entries_only_follow`, `DROP TRIGGER entries_never_change`, `DROP TRIGGER entries_never_go`)
 }
 
 func must(t *testing.T, err error) {

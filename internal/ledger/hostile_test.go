@@ -2,7 +2,6 @@ package ledger_test
 
 import (
 	"encoding/csv"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,9 +13,13 @@ import (
 // Every text of an intent and of a result is clean on record, whatever a caller of the ledger gives it.
 func TestEveryTextOnRecordIsClean(t *testing.T) {
 	t.Parallel()
+	onBoth(t, testEveryTextOnRecordIsClean)
+}
+
+func testEveryTextOnRecordIsClean(t *testing.T, path string) {
+	l := at(path)(t, ledger.Options{})
 	for kind, credential := range vendortest.Credentials() {
 		text := func(place string) string { return vendortest.HostileText(vendortest.Word(place), credential) }
-		l := ledger.New(filepath.Join(t.TempDir(), "state", "ledger.db"), ledger.Options{})
 		i := ledger.Intent{
 			Principal: text("principal"), Client: ledger.Client{Name: text("client"), Version: text("version")}, Tool: "revoke_token", Class: "revoke",
 			Connection: text("connection"), Provider: text("provider"), Account: text("account"), Reason: text("reason"), Preview: text("preview"),
@@ -54,17 +57,13 @@ func TestEveryTextOnRecordIsClean(t *testing.T) {
 				t.Errorf("%s: the export as %s holds %s", kind, format, danger)
 			}
 		}
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
 	}
 }
 
 // No cell of a spreadsheet is a formula.
 func TestNoCellIsAFormula(t *testing.T) {
 	t.Parallel()
-	l := ledger.New(filepath.Join(t.TempDir(), "state", "ledger.db"), ledger.Options{})
-	defer l.Close()
+	l := at(file(t))(t, ledger.Options{})
 	for _, reason := range []string{"=1+1", "+1", "-1", "@x", "＝1+1", "＋1", "－1", "＠x", "\t=1+1", "\u200b=1", "x=1"} {
 		_, _, err := l.Record(t.Context(), "", ledger.Intent{
 			Principal: "p", Tool: "revoke_token", Class: "revoke", Connection: "c", Provider: "p", Reason: reason, Targets: []ledger.Target{{ID: "t"}},

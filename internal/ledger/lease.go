@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
 )
 
 // Lease is the right to carry an operation out and to record how it goes. While the process lives,
@@ -21,6 +23,7 @@ type Lease struct {
 	mu        sync.Mutex
 	operation Operation
 	head      Head
+	unsure    Head // the entry of an attempt of which it is not known whether it was recorded; zero: none
 }
 
 // ID returns the operation's id.
@@ -75,6 +78,10 @@ func (s *Lease) record(ctx context.Context, kind string, body any, late lateBody
 		if op, err = find(ctx, tx, id); err != nil {
 			return err
 		}
+		if again, err := s.isRecorded(ctx, tx, kind, body); again || err != nil {
+			head, lost = s.unsure, nil
+			return err
+		}
 		holder, err := leaseOf(ctx, tx, id)
 		if err != nil {
 			return err
@@ -107,17 +114,34 @@ func (s *Lease) record(ctx context.Context, kind string, body any, late lateBody
 		l.drop(s)
 		return err
 	}
+	if errors.Is(err, postgres.ErrOutcomeUnknown) {
+		s.unsure = head
+	}
 	if err != nil {
 		return err
 	}
 	if lost != nil || !op.IsOpen() {
 		l.drop(s)
 	}
-	s.head = head
+	s.head, s.unsure = head, Head{}
 	if lost == nil {
 		s.operation = op
 	}
 	return lost
+}
+
+// isRecorded reports whether this entry is on record from the attempt before, whose end is not known.
+func (s *Lease) isRecorded(ctx context.Context, tx *sql.Tx, kind string, body any) (found bool, err error) {
+	if s.unsure.Seq == 0 {
+		return false, nil
+	}
+	data, err := canonical(body)
+	if err != nil {
+		return false, err
+	}
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) > 0 FROM entries WHERE seq = $1 AND hash = $2 AND kind = $3 AND body = $4`,
+		s.unsure.Seq, s.unsure.Hash, kind, string(data)).Scan(&found)
+	return found, err
 }
 
 // judge tells whether the lease still holds. One that has run out, and that nobody claimed, does.

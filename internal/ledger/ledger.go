@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"sync"
 	"time"
@@ -285,26 +286,26 @@ func (l *Ledger) advance(ctx context.Context, tx *sql.Tx, op *Operation, kind st
 
 // take gives the operation tokens that it changes.
 func (l *Ledger) take(ctx context.Context, tx *sql.Tx, op *Operation, tokens []string) error {
-	if len(tokens) == 0 {
-		return nil
+	for len(tokens) > 0 {
+		// Powers of two, so that there are few different statements.
+		n := 1 << (bits.Len(uint(min(len(tokens), 256))) - 1)
+		free, err := occupy(ctx, tx, op, tokens[:n])
+		if err != nil {
+			return err
+		}
+		if free < n {
+			if err := l.occupied(ctx, tx, op, tokens[:n]); err != nil {
+				return err
+			}
+		}
+		tokens = tokens[n:]
 	}
-	free, err := tx.PrepareContext(ctx, `INSERT INTO open_changes VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`)
-	if err != nil {
-		return err
-	}
-	defer free.Close()
+	return nil
+}
+
+// occupied tells which of the tokens another operation has.
+func (l *Ledger) occupied(ctx context.Context, tx *sql.Tx, op *Operation, tokens []string) error {
 	for _, token := range tokens {
-		result, err := free.ExecContext(ctx, op.Provider, op.Account, token, op.ID)
-		if err != nil {
-			return err
-		}
-		n, err := result.RowsAffected()
-		if err != nil {
-			return err
-		}
-		if n == 1 {
-			continue
-		}
 		other, expires, err := holderOf(ctx, tx, op, token)
 		if err != nil {
 			return err

@@ -297,6 +297,9 @@ func (l *Ledger) undecided(ctx context.Context, tx *sql.Tx, id string) (Preview,
 func findPreview(ctx context.Context, tx *sql.Tx, where, value string) (Preview, kept, error) {
 	var p Preview
 	var k kept
+	if !isText(value) {
+		return p, k, notFound("preview", value)
+	}
 	var digests, plan, created, expires, until, result, approved, taken string
 	err := tx.QueryRowContext(ctx, `SELECT id, principal, tool, arguments, plan, created, expires, until, state, result, approved_by, approved_from,
 		approved, declined_by, taken, question FROM previews WHERE `+where, value).Scan(&p.ID, &p.Principal, &p.Tool, &digests, &plan, &created,

@@ -37,7 +37,11 @@ func TestMain(m *testing.M) {
 		o.run()
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := databases.Close(); err != nil {
+		panic(err)
+	}
+	os.Exit(code)
 }
 
 // run does what was ordered, once a line has come in, and lives until its input ends.
@@ -47,7 +51,7 @@ func (o order) run() {
 	if o.Ages {
 		options.Now = func() time.Time { return time.Now().Add(time.Hour) }
 	}
-	l := ledger.New(o.Path, options)
+	l, _ := connect(o.Path, options)
 	fmt.Println("ready")
 	in := bufio.NewReader(os.Stdin)
 	if _, err := in.ReadString('\n'); err != nil {
@@ -187,14 +191,17 @@ func wantAll(t *testing.T, lines []string, says string) {
 
 func TestProcessesForOneToken(t *testing.T) {
 	t.Parallel()
-	path := file(t) // which they all make at once
+	onBoth(t, testProcessesForOneToken)
+}
+
+func testProcessesForOneToken(t *testing.T, path string) {
 	won, others := race(t, order{Do: "begin", Path: path, ID: "t1"})
 	wantAll(t, others, "is being changed by operation")
 
-	now := sqliteAt(path)(t, ledger.Options{Lease: time.Minute})
+	now := at(path)(t, ledger.Options{Lease: time.Minute})
 	wantEqual(t, unfinished(t, now), []string{})
 	won[0].kill()
-	later := sqliteAt(path)(t, ledger.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	later := at(path)(t, ledger.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	abandoned := unfinished(t, later)
 	wantEqual(t, len(abandoned), 1)
 	_, err := later.Begin(t.Context(), "", intent("t1"))
@@ -209,8 +216,11 @@ func TestProcessesForOneToken(t *testing.T) {
 
 func TestProcessesForOneCode(t *testing.T) {
 	t.Parallel()
-	path := file(t)
-	_, code := openPreview(t, sqliteAt(path)(t, ledger.Options{}), "local")
+	onBoth(t, testProcessesForOneCode)
+}
+
+func testProcessesForOneCode(t *testing.T, path string) {
+	_, code := openPreview(t, at(path)(t, ledger.Options{}), "local")
 	_, others := race(t, order{Do: "take", Path: path, ID: code})
 	wantAll(t, others, fmt.Sprintf("verdict %d", ledger.Running))
 }
@@ -219,7 +229,10 @@ func TestProcessesForOneCode(t *testing.T) {
 // record is, and the rest is known as well.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	path := file(t)
+	onBoth(t, testKilled)
+}
+
+func testKilled(t *testing.T, path string) {
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -241,7 +254,7 @@ func TestKilled(t *testing.T) {
 			}
 		}
 	}
-	l := sqliteAt(path)(t, ledger.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	l := at(path)(t, ledger.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	report := wantIntact(t, l)
 	open := map[string]bool{}
 	for _, id := range unfinished(t, l) {

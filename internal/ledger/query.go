@@ -112,6 +112,21 @@ func leaseOf(ctx context.Context, tx *sql.Tx, id string) (holder string, err err
 	return holder, err
 }
 
+// occupy gives the operation those of the tokens that nobody has, and returns how many these are.
+func occupy(ctx context.Context, tx *sql.Tx, op *Operation, tokens []string) (int, error) {
+	statement, args := "INSERT INTO open_changes VALUES ", []any{op.Provider, op.Account, op.ID}
+	for i, token := range tokens {
+		args = append(args, token)
+		statement += fmt.Sprintf("%s($1, $2, $%d, $3)", strings.Repeat(", ", min(i, 1)), len(args))
+	}
+	result, err := tx.ExecContext(ctx, statement+" ON CONFLICT DO NOTHING", args...)
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
+}
+
 // holderOf returns the operation that has a token of op's account, and the end of its lease.
 func holderOf(ctx context.Context, tx *sql.Tx, op *Operation, token string) (id, expires string, err error) {
 	err = tx.QueryRowContext(ctx, `SELECT o.operation_id, COALESCE(l.expires, '') FROM open_changes o
@@ -132,6 +147,9 @@ func headOf(ctx context.Context, tx *sql.Tx) (Head, error) {
 const selectOperations = `SELECT o.state, o.seq, COALESCE(l.expires, '') FROM operations o LEFT JOIN leases l ON l.operation_id = o.id `
 
 func find(ctx context.Context, tx *sql.Tx, id string) (Operation, error) {
+	if !isText(id) {
+		return Operation{}, notFound("operation", id)
+	}
 	op, err := scanOperation(tx.QueryRowContext(ctx, selectOperations+`WHERE o.id = $1`, id))
 	if errors.Is(err, sql.ErrNoRows) {
 		return op, notFound("operation", id)
@@ -188,6 +206,9 @@ func (l *Ledger) Get(ctx context.Context, id string) (op Operation, err error) {
 
 // History returns the entries of an operation, oldest first.
 func (l *Ledger) History(ctx context.Context, id string) (entries []Entry, err error) {
+	if !isText(id) {
+		return nil, notFound("operation", id)
+	}
 	err = l.read(ctx, func(tx *sql.Tx) error {
 		entries = nil
 		return eachEntry(ctx, tx, selectEntries+`WHERE operation_id = $1 ORDER BY seq`, func(e stored) error {

@@ -126,7 +126,7 @@ func (d *sqliteDB) pool(size int, pragmas ...string) (*sql.DB, error) {
 // migrate brings the schema to this version. Processes that start at once take turns.
 func (d *sqliteDB) migrate(ctx context.Context) error {
 	current, err := d.version(ctx, d.reader)
-	if err != nil || current == len(migrations()) {
+	if err != nil || current == len(sqliteMigrations()) {
 		return err
 	}
 	// Only now: to change the journal of a database that is in use waits for all others.
@@ -146,12 +146,12 @@ func (d *sqliteDB) migrate(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, script := range migrations()[current:] {
+		for _, script := range sqliteMigrations()[current:] {
 			if _, err := tx.ExecContext(ctx, script); err != nil {
 				return err
 			}
 		}
-		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, len(migrations())))
+		_, err = tx.ExecContext(ctx, fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, len(sqliteMigrations())))
 		return err
 	})
 }
@@ -171,7 +171,7 @@ func (d *sqliteDB) version(ctx context.Context, q interface {
 		return 0, d.explain(err)
 	case application != applicationID && (application != 0 || version != 0 || tables != 0):
 		return 0, fmt.Errorf("%w: %s is the database of another program; choose another place", ErrUnavailable, d.path)
-	case version > len(migrations()):
+	case version > len(sqliteMigrations()):
 		return 0, fmt.Errorf("%w: %s was written by a newer version of this program; upgrade this one", ErrUnavailable, d.path)
 	}
 	return version, nil

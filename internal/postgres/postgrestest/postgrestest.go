@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,21 +24,64 @@ const Variable = "TOKENREEVE_TEST_POSTGRES"
 // [Variable] the test is skipped; with it, a server that cannot be used fails it.
 func New(t testing.TB) string {
 	t.Helper()
-	return create(t, "template0")
+	dsn := create(t)
+	t.Cleanup(func() {
+		if err := drop(dsn); err != nil {
+			t.Errorf("the database was not dropped: %v", err)
+		}
+	})
+	return dsn
 }
 
-// Copy returns the URL of a new database that holds what the one at original does. Nothing may be
-// connected to that one.
-func Copy(t testing.TB, original string) string {
+// Pool hands out databases again that tests before have used, emptied: to make one takes long. Its zero
+// value is ready; TestMain closes it.
+type Pool struct {
+	mu   sync.Mutex
+	all  []string
+	free []string
+}
+
+// Get is [New] with a database of the pool's.
+func (p *Pool) Get(t testing.TB) string {
 	t.Helper()
-	u, err := url.Parse(original)
-	if err != nil {
-		t.Fatal("the original's URL cannot be parsed")
+	dsn := p.take()
+	if dsn == "" {
+		dsn = create(t)
+		p.mu.Lock()
+		p.all = append(p.all, dsn)
+		p.mu.Unlock()
 	}
-	return create(t, strings.TrimPrefix(u.Path, "/"))
+	t.Cleanup(func() {
+		Exec(t, dsn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid();
+			DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.free = append(p.free, dsn)
+	})
+	return dsn
 }
 
-func create(t testing.TB, template string) string {
+func (p *Pool) take() (dsn string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last := len(p.free) - 1; last >= 0 {
+		dsn, p.free = p.free[last], p.free[:last]
+	}
+	return dsn
+}
+
+// Close drops the databases.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, dsn := range p.all {
+		errs = append(errs, drop(dsn))
+	}
+	return errors.Join(errs...)
+}
+
+func create(t testing.TB) string {
 	t.Helper()
 	server := os.Getenv(Variable)
 	if server == "" {
@@ -47,33 +92,36 @@ func create(t testing.TB, template string) string {
 		t.Fatalf("%s does not hold a URL", Variable)
 	}
 	name := "tokenreeve_test_" + strings.ToLower(rand.Text())
-	Exec(t, server, `CREATE DATABASE `+name+` TEMPLATE `+template+` ENCODING 'UTF8'`)
-	t.Cleanup(func() { Exec(t, server, `DROP DATABASE `+name+` WITH (FORCE)`) })
+	Exec(t, server, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'UTF8'`)
 	u.Path = "/" + name
 	return u.String()
+}
+
+func drop(dsn string) error {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return err
+	}
+	return exec(os.Getenv(Variable), `DROP DATABASE `+strings.TrimPrefix(u.Path, "/")+` WITH (FORCE)`)
 }
 
 // Exec runs statements on a connection of its own to the database at dsn.
 func Exec(t testing.TB, dsn string, statements ...string) {
 	t.Helper()
-	db := Raw(t, dsn)
-	defer db.Close()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-	defer cancel()
 	for _, statement := range statements {
-		if _, err := db.ExecContext(ctx, statement); err != nil {
+		if err := exec(dsn, statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
 }
 
-// Raw connects to the database at dsn past everything that internal/postgres does. The caller closes it.
-func Raw(t testing.TB, dsn string) *sql.DB {
-	t.Helper()
+func exec(dsn, statement string) error {
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	db.SetMaxOpenConns(1)
-	return db
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // a test's own has ended in its cleanup
+	defer cancel()
+	_, err = db.ExecContext(ctx, statement)
+	return errors.Join(err, db.Close())
 }

@@ -22,6 +22,7 @@ type Proxy struct {
 	mu   sync.Mutex
 	open map[net.Conn]struct{}
 	cut  Cut
+	cuts int
 	down bool
 }
 
@@ -67,6 +68,13 @@ func (p *Proxy) CutNext(where Cut) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cut = where
+}
+
+// Cuts returns how many commits were cut.
+func (p *Proxy) Cuts() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cuts
 }
 
 // Down cuts all connections, and each new one as soon as it is made.
@@ -165,6 +173,7 @@ func (p *Proxy) take(answers chan Cut) bool {
 	defer p.mu.Unlock()
 	where := p.cut
 	p.cut = Nowhere
+	p.cuts += min(int(where), 1)
 	if where >= AfterCommit {
 		answers <- where
 	}

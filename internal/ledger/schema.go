@@ -1,7 +1,34 @@
 package ledger
 
-// migrations are the scripts that make the schema, in order; never change one that was released.
-func migrations() []string { return []string{schema1, schema2} }
+import "strings"
+
+// migration is one step of the schema. The tables are in SQLite's words, of which PostgreSQL's are made;
+// what neither understands of the other stands apart and follows them.
+type migration struct{ tables, sqlite, postgres string }
+
+// migrations make the schema, in order; never change one that was released.
+func migrations() []migration {
+	return []migration{{schema1, sqliteChain, postgresChain}, {tables: schema2}}
+}
+
+func sqliteMigrations() []string {
+	var scripts []string
+	for _, m := range migrations() {
+		scripts = append(scripts, m.tables+m.sqlite)
+	}
+	return scripts
+}
+
+// postgresMigrations compare and order all text by its bytes, as SQLite does, whatever the locale of the
+// database: times, ids and digests.
+func postgresMigrations() []string {
+	words := strings.NewReplacer(" STRICT, WITHOUT ROWID", "", " STRICT", "", " INTEGER", " BIGINT", " TEXT", ` TEXT COLLATE "C"`)
+	var scripts []string
+	for _, m := range migrations() {
+		scripts = append(scripts, words.Replace(m.tables)+m.postgres)
+	}
+	return scripts
+}
 
 // schema2 keeps from where an approval came, and the values of the forms by which people decide over
 // HTTP.
@@ -30,16 +57,6 @@ CREATE TABLE entries (
 	body         TEXT NOT NULL
 ) STRICT;
 CREATE INDEX entries_of_operation ON entries (operation_id, seq);
-
-CREATE TRIGGER entries_only_follow BEFORE INSERT ON entries
-WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM entries)
-	OR NEW.prev_hash IS NOT COALESCE((SELECT hash FROM entries ORDER BY seq DESC LIMIT 1),
-		'0000000000000000000000000000000000000000000000000000000000000000')
-BEGIN SELECT RAISE(ABORT, 'an entry must follow the last one'); END;
-CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries
-BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
-CREATE TRIGGER entries_never_go BEFORE DELETE ON entries
-BEGIN SELECT RAISE(ABORT, 'entries are never removed'); END;
 
 CREATE TABLE operations (
 	id          TEXT PRIMARY KEY,
@@ -106,4 +123,39 @@ CREATE TABLE previews (
 ) STRICT;
 CREATE INDEX previews_of_principal ON previews (principal, state, until, id);
 CREATE INDEX previews_by_end ON previews (until, state);
+`
+
+// sqliteChain lets the database itself refuse what would break the chain.
+const sqliteChain = `
+CREATE TRIGGER entries_only_follow BEFORE INSERT ON entries
+WHEN NEW.seq IS NOT (SELECT COALESCE(MAX(seq), 0) + 1 FROM entries)
+	OR NEW.prev_hash IS NOT COALESCE((SELECT hash FROM entries ORDER BY seq DESC LIMIT 1),
+		'0000000000000000000000000000000000000000000000000000000000000000')
+BEGIN SELECT RAISE(ABORT, 'an entry must follow the last one'); END;
+CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries
+BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
+CREATE TRIGGER entries_never_go BEFORE DELETE ON entries
+BEGIN SELECT RAISE(ABORT, 'entries are never removed'); END;
+`
+
+// postgresChain is sqliteChain for PostgreSQL, which can empty a table at once as well.
+const postgresChain = `
+CREATE FUNCTION entries_only_follow() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+DECLARE
+	last RECORD;
+BEGIN
+	SELECT seq, hash INTO last FROM entries ORDER BY seq DESC LIMIT 1;
+	IF NEW.seq IS DISTINCT FROM COALESCE(last.seq, 0) + 1 OR NEW.prev_hash IS DISTINCT FROM COALESCE(last.hash,
+		'0000000000000000000000000000000000000000000000000000000000000000') THEN
+		RAISE EXCEPTION 'an entry must follow the last one';
+	END IF;
+	RETURN NEW;
+END $$;
+CREATE FUNCTION entries_stay() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION 'entries are never changed or removed';
+END $$;
+CREATE TRIGGER entries_only_follow BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION entries_only_follow();
+CREATE TRIGGER entries_never_change BEFORE UPDATE ON entries FOR EACH ROW EXECUTE FUNCTION entries_stay();
+CREATE TRIGGER entries_never_go BEFORE DELETE OR TRUNCATE ON entries FOR EACH STATEMENT EXECUTE FUNCTION entries_stay();
 `

@@ -1,0 +1,56 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
+)
+
+// postgresDB is a ledger in a PostgreSQL database, which several replicas share.
+type postgresDB struct {
+	db     *postgres.DB
+	writer *postgres.Writer
+}
+
+// NewPostgres returns the ledger in a PostgreSQL database. It connects to nothing: the tables are made
+// at the first call that needs them. The options' Patience is that of db, which the caller closes after
+// the ledger.
+//
+// Where a connection is lost during a commit, the ledger finds out whether that took place, and goes on
+// as if nothing had been. Where it cannot, since the database stays away for longer than db's patience,
+// the error wraps [postgres.ErrOutcomeUnknown] beside [ErrUnavailable], and what was to be recorded may
+// be on record. That errs on the safe side: of Begin, an operation is left that counts as cut off
+// though nothing was sent; of TakePreview, a code that is spent though nothing was; [Lease.Finish] can
+// be called again and finds its own outcome.
+func NewPostgres(db *postgres.DB, o Options) *Ledger {
+	return newLedger(o, func(ctx context.Context) (database, error) {
+		if err := db.Migrate(ctx, "ledger", postgresMigrations()); err != nil {
+			return nil, postgresError(err)
+		}
+		return &postgresDB{db: db, writer: db.Writer("ledger")}, nil
+	})
+}
+
+func (d *postgresDB) write(ctx context.Context, f func(*sql.Tx) error) error {
+	return postgresError(d.writer.Write(ctx, f))
+}
+
+func (d *postgresDB) read(ctx context.Context, f func(*sql.Tx) error) error {
+	return postgresError(d.db.Read(ctx, f))
+}
+
+// damage finds nothing: only a superuser may look at a server's files, and it tells of pages whose
+// checksum is wrong when they are read.
+func (d *postgresDB) damage(context.Context) ([]string, error) { return nil, nil }
+
+func (d *postgresDB) close() error { return nil }
+
+func postgresError(err error) error {
+	if errors.Is(err, postgres.ErrUnavailable) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}

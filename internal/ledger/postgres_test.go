@@ -1,0 +1,313 @@
+package ledger_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
+)
+
+func TestPostgres(t *testing.T) {
+	t.Parallel()
+	testLedger(t, func(t *testing.T) place { return at(databases.Get(t)) })
+}
+
+// Whatever is written, and wherever the connection is cut at its commit, it is on record once, and
+// who wrote it knows.
+func TestCutCommits(t *testing.T) {
+	t.Parallel()
+	for name, write := range map[string]func(t *testing.T, l *ledger.Ledger, cut func()) (op string, want []string){
+		"begin": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			cut()
+			return begin(t, l, intent("t")).ID(), []string{"intent"}
+		},
+		"begin with an id": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			id, err := ledger.NewID()
+			must(t, err)
+			cut()
+			_, err = l.Begin(t.Context(), id, intent("t"))
+			must(t, err)
+			return id, []string{"intent"}
+		},
+		"step": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			s := begin(t, l, intent("t"))
+			cut()
+			must(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: "new"}))
+			wantEqual(t, s.Head(), head(t, l))
+			return s.ID(), []string{"intent", "step"}
+		},
+		"finish": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			s := begin(t, l, intent("t"))
+			cut()
+			finish(t, s, ledger.Done)
+			wantEqual(t, s.Head(), head(t, l))
+			return s.ID(), []string{"intent", "outcome"}
+		},
+		"claim": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			s := begin(t, l, intent("t"))
+			must(t, s.Release(t.Context()))
+			cut()
+			claimed, err := l.Claim(t.Context(), s.ID())
+			must(t, err)
+			finish(t, claimed, ledger.Unknown)
+			return s.ID(), []string{"intent", "claim", "outcome"}
+		},
+		"resolve": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			id := ended(t, l, "t", ledger.Unknown)
+			cut()
+			must(t, l.Resolve(t.Context(), id, "", ledger.Result{Outcome: ledger.Done}))
+			return id, []string{"intent", "outcome", "resolve"}
+		},
+		"record": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			cut()
+			op, recorded, err := l.Record(t.Context(), "", intent("t"), ledger.Result{Outcome: ledger.Refused})
+			must(t, err)
+			wantEqual(t, recorded, head(t, l))
+			return op.ID, []string{"intent", "outcome"}
+		},
+		"previews": func(t *testing.T, l *ledger.Ledger, cut func()) (string, []string) {
+			cut()
+			p, code := openPreview(t, l, "local")
+			cut()
+			question, err := l.AskPreview(t.Context(), p.ID)
+			must(t, err)
+			cut()
+			right, err := l.AnswerPreview(t.Context(), p.ID, question)
+			must(t, err)
+			wantEqual(t, right, true)
+			cut()
+			form, err := l.OpenForm(t.Context(), p.ID, "bob")
+			must(t, err)
+			cut()
+			_, err = l.ApproveByForm(t.Context(), p.ID, form, ledger.Decider{Principal: "bob"})
+			must(t, err)
+			cut()
+			wantEqual(t, take(t, l, code).Verdict, ledger.Accepted)
+			wantEqual(t, take(t, l, code).Verdict, ledger.Running)
+			cut()
+			must(t, l.ReleasePreview(t.Context(), p.ID))
+			wantEqual(t, take(t, l, code).Verdict, ledger.Accepted)
+			cut()
+			must(t, l.RecordPreview(t.Context(), p.ID, json.RawMessage(`1`)))
+			wantEqual(t, take(t, l, code).Verdict, ledger.PreviewEnded)
+			for _, kind := range []string{"opened", "approved", "released"} {
+				wantEqual(t, strings.Count(export(t, l, ledger.JSONLines), `"kind":"preview_`+kind+`"`), 1)
+			}
+			return "", nil
+		},
+	} {
+		for where, cut := range map[string]postgrestest.Cut{"before the commit": postgrestest.BeforeCommit, "after the commit": postgrestest.AfterCommit} {
+			t.Run(name+" "+where, func(t *testing.T) {
+				t.Parallel()
+				path := databases.Get(t)
+				proxy := postgrestest.NewProxy(t, path)
+				l := at(proxy.DSN)(t, ledger.Options{})
+				op, want := write(t, l, func() { proxy.CutNext(cut) })
+				if proxy.Cuts() == 0 {
+					t.Error("no connection was cut")
+				}
+				if op != "" {
+					wantEqual(t, kinds(t, l, op), want)
+				}
+				wantIntact(t, l)
+			})
+		}
+	}
+}
+
+// hasty is a ledger behind a proxy whose patience ends at once.
+func hasty(t *testing.T) (*ledger.Ledger, *postgrestest.Proxy, place) {
+	t.Helper()
+	path := databases.Get(t)
+	proxy := postgrestest.NewProxy(t, path)
+	return at(proxy.DSN)(t, ledger.Options{Patience: 50 * time.Millisecond}), proxy, at(path)
+}
+
+func wantUnknown(t *testing.T, err error) {
+	t.Helper()
+	wantErr(t, err, ledger.ErrUnavailable, "not known")
+	wantErr(t, err, postgres.ErrOutcomeUnknown)
+}
+
+// Begin whose commit stays unknown is an error, so that nothing is sent. What it may have left holds
+// the token until somebody claims it.
+func TestUnknownBegin(t *testing.T) {
+	t.Parallel()
+	l, proxy, direct := hasty(t)
+	proxy.CutNext(postgrestest.AfterCommitAndDown)
+	_, err := l.Begin(t.Context(), "", intent("t"))
+	wantUnknown(t, err)
+	later := direct(t, ledger.Options{Now: func() time.Time { return time.Now().Add(time.Hour) }})
+	left := unfinished(t, later)
+	wantEqual(t, len(left), 1)
+	s, err := later.Claim(t.Context(), left[0])
+	must(t, err)
+	finish(t, s, ledger.Unknown)
+	proxy.Up()
+	ended(t, l, "t", ledger.Done)
+	wantIntact(t, l)
+}
+
+// Finish whose commit stays unknown can be called again, and finds its own outcome.
+func TestUnknownFinish(t *testing.T) {
+	t.Parallel()
+	for name, again := range map[string]struct {
+		outcome ledger.Outcome
+		want    error
+	}{"with the same": {ledger.Done, nil}, "with another": {ledger.Failed, ledger.ErrFinished}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, proxy, _ := hasty(t)
+			s := begin(t, l, intent("t"))
+			proxy.CutNext(postgrestest.AfterCommitAndDown)
+			wantUnknown(t, s.Finish(t.Context(), ledger.Result{Outcome: ledger.Done}))
+			proxy.Up()
+			err := s.Finish(t.Context(), ledger.Result{Outcome: again.outcome})
+			if !errors.Is(err, again.want) {
+				t.Errorf("again: %v, want %v", err, again.want)
+			}
+			wantEqual(t, kinds(t, l, s.ID()), []string{"intent", "outcome"})
+			wantEqual(t, get(t, l, s.ID()).Outcome, ledger.Done)
+			if again.want == nil {
+				wantEqual(t, s.Head(), head(t, l))
+			}
+			wantIntact(t, l)
+		})
+	}
+}
+
+// A code whose taking stays unknown is not accepted: it may be spent, and nobody acts on it.
+func TestUnknownTake(t *testing.T) {
+	t.Parallel()
+	l, proxy, direct := hasty(t)
+	_, code := openPreview(t, l, "local")
+	proxy.CutNext(postgrestest.AfterCommitAndDown)
+	check, err := l.TakePreview(t.Context(), code, "local", "revoke_token", json.RawMessage(previewed))
+	wantUnknown(t, err)
+	wantEqual(t, check.Verdict, ledger.NotACode)
+	wantEqual(t, take(t, direct(t, ledger.Options{}), code).Verdict, ledger.Running)
+	proxy.Up()
+	wantEqual(t, take(t, l, code).Verdict, ledger.Running)
+}
+
+// While the database is away changes are refused; the same ledger goes on when it is back.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	l, proxy, _ := hasty(t)
+	s := begin(t, l, intent("t"))
+	proxy.Down()
+	_, err := l.Begin(t.Context(), "", intent("t2"))
+	wantErr(t, err, ledger.ErrUnavailable, "connection")
+	if errors.Is(err, postgres.ErrOutcomeUnknown) {
+		t.Errorf("no commit was sent: %v", err)
+	}
+	_, err = l.List(t.Context(), ledger.Query{})
+	wantErr(t, err, ledger.ErrUnavailable)
+	wantErr(t, s.Finish(t.Context(), ledger.Result{Outcome: ledger.Done}), ledger.ErrUnavailable)
+	proxy.Up()
+	finish(t, s, ledger.Done)
+	ended(t, l, "t2", ledger.Done)
+	wantIntact(t, l)
+}
+
+func TestReplicasStartAtOnce(t *testing.T) {
+	t.Parallel()
+	path := databases.Get(t)
+	var starts sync.WaitGroup
+	for range 4 {
+		l, end := connect(path, ledger.Options{})
+		t.Cleanup(func() { must(t, end()) })
+		starts.Go(func() {
+			if _, _, err := l.Record(t.Context(), "", intent("t"), ledger.Result{Outcome: ledger.Refused}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starts.Wait()
+	wantEqual(t, wantIntact(t, at(path)(t, ledger.Options{})).Operations, 4)
+}
+
+func TestNewerDatabase(t *testing.T) {
+	t.Parallel()
+	path := databases.Get(t)
+	at(path)(t, ledger.Options{})
+	execRaw(t, path, `UPDATE tokenreeve_migrations SET applied = 99 WHERE component = 'ledger'`)
+	l, end := connect(path, ledger.Options{})
+	t.Cleanup(func() { must(t, end()) })
+	_, err := l.Begin(t.Context(), "", intent("t"))
+	wantErr(t, err, ledger.ErrUnavailable, "newer version", "upgrade")
+}
+
+func TestNothingEmptiesTheChain(t *testing.T) {
+	t.Parallel()
+	path := databases.Get(t)
+	l := at(path)(t, ledger.Options{})
+	ended(t, l, "t", ledger.Done)
+	if _, err := raw(t, path).ExecContext(t.Context(), `TRUNCATE entries`); err == nil {
+		t.Error("the database took TRUNCATE")
+	}
+	wantEqual(t, wantIntact(t, l).Entries, 2)
+}
+
+// Both kinds of database have the same tables, with text that is compared by its bytes.
+func TestSameTables(t *testing.T) {
+	t.Parallel()
+	here, there := file(t), databases.Get(t)
+	at(here)(t, ledger.Options{})
+	at(there)(t, ledger.Options{})
+	columns := func(path, query string) (all []string) {
+		rows, err := raw(t, path).QueryContext(t.Context(), query)
+		must(t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var column string
+			must(t, rows.Scan(&column))
+			all = append(all, column)
+		}
+		must(t, rows.Err())
+		return all
+	}
+	sqlite := columns(here, `SELECT m.name || '.' || c.name || ' ' || c.type FROM sqlite_schema m, pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY 1`)
+	postgres := columns(there, `SELECT table_name || '.' || column_name || ' ' || CASE WHEN data_type = 'bigint' THEN 'INTEGER' WHEN collation_name = 'C' THEN 'TEXT' ELSE data_type END COLLATE "C"
+		FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE 'tokenreeve%' ORDER BY 1`)
+	wantEqual(t, postgres, sqlite, cmpopts.EquateEmpty())
+	if len(sqlite) < 50 {
+		t.Errorf("%d columns", len(sqlite))
+	}
+}
+
+// PostgreSQL refuses to look for what it cannot hold.
+func TestImpossibleIDs(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, path string) {
+		l := at(path)(t, ledger.Options{})
+		for _, id := range []string{"a\x00b", "\xff", strings.Repeat("x", 1<<20)} {
+			_, err := l.Get(t.Context(), id)
+			wantErr(t, err, ledger.ErrNotFound)
+			_, err = l.History(t.Context(), id)
+			wantErr(t, err, ledger.ErrNotFound)
+			_, err = l.Claim(t.Context(), id)
+			wantErr(t, err, ledger.ErrNotFound)
+			_, err = l.FindPreview(t.Context(), id)
+			wantErr(t, err, ledger.ErrNotFound)
+			_, err = l.OpenForm(t.Context(), id, id)
+			wantErr(t, err, ledger.ErrNotFound)
+			page, err := l.List(t.Context(), ledger.Query{Principal: id, Connection: id, Tool: id, Outcome: ledger.Outcome(id), Parent: id, Preview: id, Sink: id, Key: id})
+			must(t, err)
+			wantEqual(t, len(page.Operations), 0)
+			n, err := l.CountSince(t.Context(), ledger.Count{Principal: id, Connection: id, Classes: []ledger.Class{"revoke"}})
+			must(t, err)
+			wantEqual(t, n, 0)
+			ended(t, l, id, ledger.Done, func(i *ledger.Intent) { i.Principal, i.Account, i.Reason, i.Key = id, id, id, id })
+		}
+		wantIntact(t, l)
+	})
+}
