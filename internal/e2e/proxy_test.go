@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -12,8 +13,8 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -46,8 +47,10 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 	file := v.config(t, map[string]any{"serve": shippedServe(t)})
 	env := append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN=configured-bearer-token-0123456789abcdef")
 	p := &proxied{}
-	for i := range p.replicas {
-		p.replicas[i] = listens(t, env, "serve", "--config", file, "--listen", "127.0.0.1:0", "--trusted-proxies", "127.0.0.1", "--log-level", "debug")
+	port := "0" // the same for both, as behind one name
+	for i, address := range replicaAddresses() {
+		p.replicas[i] = listens(t, env, "serve", "--config", file, "--listen", address+":"+port, "--trusted-proxies", "127.0.0.1", "--log-level", "debug")
+		_, port, _ = net.SplitHostPort(strings.TrimPrefix(p.replicas[i].url, "http://"))
 	}
 	certFile, keyFile, roots := v.certificate(t)
 	clients, peers, health := openPort(t), openPort(t), openPort(t)
@@ -57,8 +60,8 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 		"bind 127.0.0.1:10000":     "bind fd@4",
 		"bind 127.0.0.1:8404":      "bind fd@5",
 		"crt /run/secrets/tls.pem": "crt " + v.write(t, "tls.pem", readFile(t, certFile)+readFile(t, keyFile)),
-		"tokenreeve-1:8080":        strings.TrimPrefix(p.replicas[0].url, "http://"),
-		"tokenreeve-2:8080":        strings.TrimPrefix(p.replicas[1].url, "http://"),
+		`"${REPLICAS}:8080"`:       `"${REPLICAS}:` + port + `"`,
+		"parse-resolv-conf":        "nameserver test " + names(t, "tokenreeve", replicaAddresses()),
 	})
 	cmd := exec.Command(haproxy, "-db", "-f", v.write(t, "haproxy.cfg", settings))
 	for _, port := range []*net.TCPListener{clients, peers, health} {
@@ -79,7 +82,46 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 	}
 	t.Cleanup(to.CloseIdleConnections)
 	p.listening = &listening{process: proxy, url: "https://" + proxyHost, token: p.replicas[0].token, http: &http.Client{Transport: to}}
+	for _, server := range []string{"replica-1", "replica-2"} {
+		p.out.awaitText(t, "Server replicas/"+server+" administratively READY")
+	}
 	return p
+}
+
+// replicaAddresses are two addresses of this machine.
+func replicaAddresses() []string { return []string{"127.0.0.2", "127.0.0.3"} }
+
+// names is a name server that answers questions for the addresses of the one name, whatever else they
+// ask. It returns its own address.
+func names(t *testing.T, name string, addresses []string) string {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() { _ = conn.Close(); serving.Wait() })
+	asked := append([]byte{byte(len(name))}, name+"\x00\x00\x01\x00\x01"...) // type A, class IN
+	serving.Go(func() {
+		query := make([]byte, 4096)
+		for {
+			n, from, err := conn.ReadFrom(query)
+			if err != nil {
+				return
+			}
+			if n < 12+len(asked) || !bytes.EqualFold(query[12:12+len(asked)], asked) {
+				continue
+			}
+			answer := append(query[:2:2], 0x81, 0x80, 0, 1, 0, byte(len(addresses)), 0, 0, 0, 0)
+			answer = append(answer, asked...)
+			for _, address := range addresses { // the name as above, type A, class IN, 1 s, 4 bytes
+				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4)
+				answer = append(answer, net.ParseIP(address).To4()...)
+			}
+			_, _ = conn.WriteTo(answer, from)
+		}
+	})
+	return conn.LocalAddr().String()
 }
 
 // openPort listens on a free port, for a process that takes the listener over.
@@ -126,15 +168,25 @@ func shippedServe(t *testing.T) map[string]any {
 	return shipped.Serve
 }
 
-// went returns which replica each request went to that was logged after the first skip bytes of the
-// proxy's log, once there are n with that method and path.
-func (p *proxied) went(t *testing.T, skip, n int, request string) []string {
+// hop is where the proxy sent a request.
+type hop struct {
+	server  string // as the proxy calls it
+	replica *listening
+}
+
+// went returns where each request went that was logged after the first skip bytes of the proxy's log,
+// once there are n that match.
+func (p *proxied) went(t *testing.T, skip, n int, request string) []hop {
 	t.Helper()
-	var to []string
+	var to []hop
 	p.out.await(t, fmt.Sprintf("%d requests %s", n, request), func(all string) bool {
 		to = nil
-		for _, line := range regexp.MustCompile(`replicas/(\S+) .*`+request+`\n`).FindAllStringSubmatch(all[skip:], -1) {
-			to = append(to, line[1])
+		for _, line := range regexp.MustCompile(`replicas/(\S+) (\S+) .*`+request+`\n`).FindAllStringSubmatch(all[skip:], -1) {
+			i := slices.Index(replicaAddresses(), line[2])
+			if i < 0 {
+				t.Fatalf("no replica: %s", line[0])
+			}
+			to = append(to, hop{line[1], p.replicas[i]})
 		}
 		return len(to) >= n
 	})
@@ -152,14 +204,14 @@ func TestProxy(t *testing.T) {
 		"POST /message": func() *client.Client { return p.sse(t, legacy) },
 	}
 	for request, open := range opened {
-		used := map[string]bool{}
+		used := map[hop]bool{}
 		for range 4 {
 			before := len(p.out.String())
 			c := open()
 			p.use(t, c)
 			to := p.went(t, before, 4, request) // two to begin, two of use
 			used[to[0]] = true
-			if slices.ContainsFunc(to, func(other string) bool { return other != to[0] }) {
+			if slices.ContainsFunc(to, func(other hop) bool { return other != to[0] }) {
 				t.Errorf("%s of one session went to %v", request, to)
 			}
 		}
@@ -171,7 +223,7 @@ func TestProxy(t *testing.T) {
 	c := p.streamable(t, modern)
 	p.use(t, c)
 	p.use(t, c)
-	if to := slices.Compact(slices.Sorted(slices.Values(p.went(t, before, 4, "POST /mcp")))); len(to) != len(p.replicas) {
+	if to := p.went(t, before, 4, "POST /mcp"); !slices.ContainsFunc(to, func(other hop) bool { return other != to[0] }) {
 		t.Errorf("the protocol without sessions went to %v only", to)
 	}
 	id := v.mailtrapIDs(1)
@@ -212,7 +264,7 @@ func TestProxyClients(t *testing.T) {
 		t.Fatalf("a wrong token: %v, %v", response, err)
 	}
 	_ = response.Body.Close()
-	to := p.replica(t, p.went(t, 0, 1, "POST /mcp")[0])
+	to := p.went(t, 0, 1, "POST /mcp")[0].replica
 	to.err.awaitText(t, "caller refused")
 	if log := to.err.String(); !strings.Contains(log, "address=127.0.0.1") || strings.Contains(log, "192.0.2.") {
 		t.Errorf("the address is not the proxy's word:\n%s", log)
@@ -234,20 +286,10 @@ func TestProxyClients(t *testing.T) {
 		if err := receive(t, ended, "the abandoned call"); !errors.Is(err, context.Canceled) {
 			t.Errorf("the call: %v", err)
 		}
-		to := p.went(t, before, 1, "CH-- .*POST /mcp")                // CH: the client gave up
-		p.replica(t, to[0]).err.awaitText(t, "call tool=list_tokens") // while the vendor is still silent
+		to := p.went(t, before, 1, "CH-- .*POST /mcp")          // CH: the client gave up
+		to[0].replica.err.awaitText(t, "call tool=list_tokens") // while the vendor is still silent
 		read.release()
 	}
-}
-
-func (p *proxied) replica(t *testing.T, name string) *listening {
-	t.Helper()
-	number, ok := strings.CutPrefix(name, "replica-")
-	i, err := strconv.Atoi(number)
-	if !ok || err != nil || i < 1 || i > len(p.replicas) {
-		t.Fatalf("%q is no replica", name)
-	}
-	return p.replicas[i-1]
 }
 
 // A replica that stops answers what is under way through the proxy, and nothing new gets there. Its
@@ -258,8 +300,8 @@ func TestProxyDrains(t *testing.T) {
 	creation := v.hold("POST", "/api/v2/tokens")
 	p := behindProxy(t, v)
 	c := p.streamable(t, legacy)
-	name := p.went(t, 0, 1, "POST /mcp")[0]
-	stops := p.replica(t, name)
+	from := p.went(t, 0, 1, "POST /mcp")[0]
+	stops := from.replica
 	status := make(chan any, 1)
 	go func() {
 		call := mcp.CallToolRequest{}
@@ -274,13 +316,13 @@ func TestProxyDrains(t *testing.T) {
 	}()
 	creation.await(t, 1)
 	stops.signal(t, terminate)
-	p.out.awaitText(t, "Server replicas/"+name+" is DOWN")
+	p.out.awaitText(t, "Server replicas/"+from.server+" is DOWN")
 	before := len(p.out.String())
 	for range 4 { // all of them to the other one
 		p.use(t, p.streamable(t, legacy))
 	}
-	if to := slices.Compact(p.went(t, before, 16, "POST /mcp")); len(to) != 1 || to[0] == name {
-		t.Errorf("new sessions went to %v, and %s stops", to, name)
+	if to := slices.Compact(p.went(t, before, 16, "POST /mcp")); len(to) != 1 || to[0] == from {
+		t.Errorf("new sessions went to %v, and %v stops", to, from)
 	}
 	creation.release()
 	if got := receive(t, status, "the answer"); got != "created" {
