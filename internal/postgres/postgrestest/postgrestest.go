@@ -125,3 +125,13 @@ func exec(dsn, statement string) error {
 	_, err = db.ExecContext(ctx, statement)
 	return errors.Join(err, db.Close())
 }
+
+// Raw connects to the database at dsn past everything that internal/postgres does. The caller closes it.
+func Raw(t testing.TB, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
