@@ -68,6 +68,21 @@ func TestCancelledBeforeMinting(t *testing.T) {
 	})
 }
 
+// TestCancelledBeforeDelivering: nor is who gives up while the sink is looked at for a
+// secret in escrow, which stays there.
+func TestCancelledBeforeDelivering(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	files := h.env.Sinks[sinkName]
+	h.env.Sinks[sinkName] = failing{files}
+	id := h.call(createLD, reader()).is("escrowed").str("operation_id")
+	ctx, cancel := context.WithCancel(t.Context())
+	h.env.Sinks[sinkName] = left{files, cancel, false}
+	h.untouched(func() { h.callWith(ctx, deliver, args{"operation_id": id}).fails("cancelled") })
+	h.env.Sinks[sinkName] = files
+	h.call(deliver, args{"operation_id": id}).is("delivered")
+}
+
 // left is a sink whose caller gives up while it is looked at, or just after.
 type left struct {
 	sink.Sink

@@ -79,13 +79,20 @@ func (c *Call) destinationOf(ctx context.Context, connection *Connection, delive
 	if to.options, err = c.deliveryOptions(ctx, connection, to, token, ""); err != nil {
 		return destination{}, err
 	}
-	if err := to.sink.Check(ctx, to.key, to.options); err != nil {
-		if ctx.Err() != nil { // the caller gave up: nothing is wrong with the sink
-			return destination{}, ctx.Err()
-		}
-		return destination{}, sinkProblem("nothing was minted: ", err)
+	return to, to.check(ctx, "nothing was minted: ")
+}
+
+// check finds out whether the sink takes a secret under the key. what stands in front of the
+// problem's message.
+func (d destination) check(ctx context.Context, what string) error {
+	err := d.sink.Check(ctx, d.key, d.options)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil: // the caller gave up: nothing is wrong with the sink
+		return ctx.Err()
 	}
-	return to, nil
+	return sinkProblem(what, err)
 }
 
 // place reads SINK/KEY.
@@ -138,12 +145,15 @@ func (c *Call) lastDelivery(ctx context.Context, connection *Connection, token s
 // mintingOf returns the operation that minted what op delivered. Its id sorts by time.
 func mintingOf(op *ledger.Operation) string { return cmp.Or(op.Of, op.ID) }
 
+// codeKeyExists says that a sink holds something under the key.
+const codeKeyExists = "sink_key_exists"
+
 // sinkProblem says why a sink takes no secret under a key.
 func sinkProblem(what string, err error) *Problem {
 	p := &Problem{Code: "sink_unusable", Message: what + clean(err.Error()), Next: "choose another deliver_to, or ask the operator to mend the sink"}
 	switch {
 	case errors.Is(err, sink.ErrKeyExists):
-		p.Code, p.Next = "sink_key_exists", "give deliver_to with a key that is not in use"
+		p.Code, p.Next = codeKeyExists, "give deliver_to with a key that is not in use"
 	case errors.Is(err, sink.ErrNotAccepted):
 		p.Code, p.Next = "sink_not_accepted", "choose another deliver_to, or ask the operator to widen what the sink accepts"
 	}

@@ -64,8 +64,8 @@ func handleDeliverSecret(ctx context.Context, c *Call, in deliverSecretIn) (deli
 	}
 	// A key that exists may hold this very secret, from a delivery that was cut off: then
 	// delivering it again succeeds.
-	if err := to.sink.Check(ctx, to.key, to.options); err != nil && !errors.Is(err, sink.ErrKeyExists) {
-		return deliverSecretOut{}, sinkProblem("nothing was delivered: ", err)
+	if err := to.check(ctx, "nothing was delivered: "); err != nil && problemCode(err) != codeKeyExists {
+		return deliverSecretOut{}, err
 	}
 	d := delivering{connection: connection, of: op, to: to}
 	var out deliverSecretOut

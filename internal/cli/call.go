@@ -15,6 +15,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/spf13/cobra"
+
+	"github.com/tokenreeve/tokenreeve/tools"
 )
 
 func (a *app) callCommand() *cobra.Command {
@@ -44,17 +46,9 @@ func (a *app) callCommand() *cobra.Command {
 // callOnce calls one tool of a server in this process.
 func (a *app) callOnce(cmd *cobra.Command, tool string, arguments map[string]any, asJSON bool) error {
 	a.quiet()
-	s, err := a.setUp(cmd)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	c, err := a.connect(cmd.Context(), s.env)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	return a.call(cmd.Context(), c.client, tool, arguments, asJSON)
+	return a.withClient(cmd, func(ctx context.Context, _ *tools.Env, c *client.Client) error {
+		return a.call(ctx, c, tool, arguments, asJSON)
+	})
 }
 
 // parseArguments reads one JSON object, or key=value pairs.

@@ -11,30 +11,33 @@ import (
 
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/spf13/cobra"
 
 	"github.com/tokenreeve/tokenreeve/internal/server"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
-// connection is an MCP client of a server in this process.
-type connection struct {
-	client *client.Client
-}
-
-// connect starts a server on the environment and a client of it.
-func (a *app) connect(ctx context.Context, env *tools.Env) (connection, error) {
-	s, err := server.New(a.version, env)
+// withClient hands an MCP client of a server in this process to use, with what the server works on.
+func (a *app) withClient(cmd *cobra.Command, use func(ctx context.Context, env *tools.Env, c *client.Client) error) error {
+	s, err := a.setUp(cmd)
 	if err != nil {
-		return connection{}, err
+		return err
 	}
-	c, err := client.NewInProcessClient(s)
+	defer s.close()
+	mcpServer, err := server.New(a.version, s.env)
 	if err != nil {
-		return connection{}, fmt.Errorf("MCP client: %w", err)
+		return err
 	}
-	return connection{c}, initialize(ctx, c, a.version)
+	c, err := client.NewInProcessClient(mcpServer)
+	if err != nil {
+		return fmt.Errorf("MCP client: %w", err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := initialize(cmd.Context(), c, a.version); err != nil {
+		return err
+	}
+	return use(cmd.Context(), s.env, c)
 }
-
-func (c connection) close() { _ = c.client.Close() }
 
 func initialize(ctx context.Context, c *client.Client, version string) error {
 	if err := c.Start(ctx); err != nil {

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 
+	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/spf13/cobra"
 
@@ -16,25 +18,17 @@ func (a *app) toolsCommand() *cobra.Command {
 		Short: "List the tools that are offered, with class and schema",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.setUp(cmd)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			c, err := a.connect(cmd.Context(), s.env)
-			if err != nil {
-				return err
-			}
-			defer c.close()
-			listed, err := c.client.ListTools(cmd.Context(), mcp.ListToolsRequest{})
-			if err != nil {
-				return err
-			}
-			offered := withClass(tools.Offered(s.env), listed.Tools)
-			if asJSON {
-				return printJSON(a.streams.Out, offered)
-			}
-			return a.printTools(offered)
+			return a.withClient(cmd, func(ctx context.Context, env *tools.Env, c *client.Client) error {
+				listed, err := c.ListTools(ctx, mcp.ListToolsRequest{})
+				if err != nil {
+					return err
+				}
+				offered := withClass(tools.Offered(env), listed.Tools)
+				if asJSON {
+					return printJSON(a.streams.Out, offered)
+				}
+				return a.printTools(offered)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the definitions as clients see them, with schemas")
