@@ -54,16 +54,20 @@ type loader struct {
 // Load returns the configuration. Its error is a *Problems, which holds all that is wrong.
 func Load(o Options) (Config, error) {
 	l := newLoader(o)
-	l.config.setDefaults()
-	l.readFile()
-	l.applyEnvironment()
-	l.applyFlags()
-	l.findStateDir()
+	l.gather()
 	if len(l.problems.list) > 0 {
 		return Config{}, &Problems{File: l.config.File, List: l.problems.list}
 	}
 	l.fillIn()
 	return l.config, nil
+}
+
+func (l *loader) gather() {
+	l.config.setDefaults()
+	l.readFile()
+	l.applyEnvironment()
+	l.applyFlags()
+	l.findStateDir()
 }
 
 func newLoader(o Options) *loader {
@@ -175,7 +179,7 @@ func (l *loader) findStateDir() {
 // fillIn completes a valid configuration.
 func (l *loader) fillIn() {
 	c := &l.config
-	if len(c.Sinks) == 0 && !c.State.IsShared() && l.options.Stdio && (l.options.Serve == nil || c.Serve.Listen == "") {
+	if len(c.Sinks) == 0 && c.StateDir != "" && !c.State.IsShared() && l.options.Stdio && (l.options.Serve == nil || c.Serve.Listen == "") {
 		c.Sinks = map[string]Sink{"files": {Type: FileSink, Directory: filepath.Join(c.StateDir, "secrets")}}
 	}
 	if len(c.Sinks) == 1 {

@@ -93,10 +93,12 @@ func (l *loader) applyServeFlags(f ServeFlags) {
 		s.MaxCalls = *f.MaxCalls
 	}
 	if len(l.problems.list) == 0 { // else what the file says would be told again
-		l.judgeServe(*s, servePlaces{
-			"--listen", "--transport", "--tls-cert", "--tls-key", "--allowed-hosts", "--allowed-origins", "--max-sessions", "--max-calls",
-		})
+		l.judgeServe(*s, flagPlaces())
 	}
+}
+
+func flagPlaces() servePlaces {
+	return servePlaces{"--listen", "--transport", "--tls-cert", "--tls-key", "--allowed-hosts", "--allowed-origins", "--max-sessions", "--max-calls"}
 }
 
 func (l *loader) flagPath(place, path string) string {
