@@ -3,6 +3,9 @@ package auth
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -102,6 +105,39 @@ func NewOIDC(o OIDCOptions) (*OIDC, error) {
 		p.algorithms = append(p.algorithms, jose.SignatureAlgorithm(algorithm))
 	}
 	return p, nil
+}
+
+// Probe asks the issuer as the first token makes this server ask, and returns how many of its keys can
+// have signed a token by an accepted algorithm.
+func (p *OIDC) Probe(ctx context.Context) (int, error) {
+	keys, err := p.keys.fetch(ctx)
+	if err != nil {
+		return 0, err
+	}
+	usable := 0
+	for _, key := range keys {
+		if slices.ContainsFunc(p.Algorithms, func(algorithm string) bool { return canSign(key, algorithm) }) {
+			usable++
+		}
+	}
+	return usable, nil
+}
+
+// canSign reports whether a token can be signed with the key by the algorithm.
+func canSign(key jose.JSONWebKey, algorithm string) bool {
+	if key.Algorithm != "" {
+		return key.Algorithm == algorithm
+	}
+	switch key.Key.(type) {
+	case *rsa.PublicKey:
+		return strings.HasPrefix(algorithm, "RS") || strings.HasPrefix(algorithm, "PS")
+	case *ecdsa.PublicKey:
+		return strings.HasPrefix(algorithm, "ES")
+	case ed25519.PublicKey:
+		return algorithm == oidc.EdDSA
+	default:
+		return false
+	}
 }
 
 // claims are a token's, by their exact names: encoding/json would take "SUB" for "sub".

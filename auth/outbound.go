@@ -49,6 +49,22 @@ func (r Reference) IsZero() bool {
 	return r.Env == "" && r.File == "" && len(r.Exec) == 0 && r.Keyring == ""
 }
 
+// String says where the credential is kept. Of a command it tells the name only.
+func (r Reference) String() string {
+	switch {
+	case r.Env != "":
+		return envReader(r.Env).String()
+	case r.File != "":
+		return "file " + sanitize.Message(r.File)
+	case len(r.Exec) > 0:
+		return "command " + commandReader(r.Exec).name()
+	case r.Keyring != "":
+		return keyringReader(r.Keyring).String()
+	default:
+		return "nowhere"
+	}
+}
+
 // Validate finds out, without reading anything, whether r can name a credential. Its error does not
 // quote r: somebody may have put the credential itself there.
 func (r Reference) Validate() error {

@@ -18,6 +18,7 @@ const (
 	scopeDeleteTokens  = "delete:tokens:admin"
 	scopeReadService   = "read:service-accounts-tokens:admin"
 	scopeDeleteService = "delete:service-accounts-tokens:admin"
+	scopeReadKeys      = "read:keys:admin"
 )
 
 // maxCounted is how many service accounts one call counts (documented).
@@ -121,6 +122,18 @@ func (c *client) countOrgTokens(ctx context.Context, query tokenQuery) (int, err
 func (c *client) deleteOrgTokens(ctx context.Context) error {
 	_, err := c.access.Do(ctx, transport.Request{Method: http.MethodDelete, Path: c.orgPath("/api-tokens"), Retry: transport.Unexecuted}, nil)
 	return explainAccess(err, scopeDeleteTokens)
+}
+
+// keys calls GET /orgs/{orgId}/api-keys, and returns the first page and whether it is
+// all. 200: {data, links} (documented). A scoped key needs read:keys:admin.
+func (c *client) keys(ctx context.Context) (keys []*apiKey, isWhole bool, err error) {
+	var page keyPage
+	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-keys"), Retry: transport.Read}
+	if _, err := c.access.Do(ctx, req, &page); err != nil {
+		return nil, false, explainAccess(err, scopeReadKeys)
+	}
+	keys = slices.DeleteFunc(page.Data, func(k *apiKey) bool { return k == nil })
+	return keys, page.Links == nil || page.Links.Next == "", nil
 }
 
 // countServiceTokens calls POST /orgs/{orgId}/service-accounts/count, a read, with

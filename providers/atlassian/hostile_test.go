@@ -26,6 +26,8 @@ func TestHostileAnswers(t *testing.T) {
 				return "count", http.StatusOK
 			case strings.HasPrefix(path, "/users/"):
 				return "user", http.StatusOK
+			case strings.HasSuffix(path, "/api-keys"):
+				return "keys", http.StatusOK
 			case strings.Contains(path, "/service-accounts/"):
 				return "list", http.StatusOK
 			default:
@@ -33,7 +35,7 @@ func TestHostileAnswers(t *testing.T) {
 			}
 		},
 		Keep: map[string]any{
-			"page.data[].id": robot, "page.data[].user.id": dana, "page.links.next": nil,
+			"page.data[].id": robot, "page.data[].user.id": dana, "page.links.next": nil, "keys.links.next": nil,
 			"list[].id": "asp_Bot", "list[].user.id": bot, "user[].id": robot,
 			"counts.validServiceAccountIds[].serviceAccountId": bot, "counts.invalidServiceAccountIds": []any{},
 		},
@@ -72,6 +74,7 @@ func TestHostileAnswers(t *testing.T) {
 				},
 				"revoke a service account's": func(ctx context.Context) (any, error) { return nil, p.RevokeServiceAccount(ctx, bot) },
 				"revoke everything":          func(ctx context.Context) (any, error) { return nil, p.RevokeEverything(ctx) },
+				"examine":                    func(ctx context.Context) (any, error) { return p.Examine(ctx, true), nil },
 				"identity":                   func(ctx context.Context) (any, error) { return p.Identity(ctx) },
 			}
 		},

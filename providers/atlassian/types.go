@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
@@ -65,6 +66,24 @@ type tokenPage struct {
 // pageLinks holds the cursor of the next page: empty, null or absent at the end.
 type pageLinks struct {
 	Next string `json:"next"`
+}
+
+// keyPage is a page of the organization's API keys.
+type keyPage struct {
+	Data  []*apiKey  `json:"data"`
+	Links *pageLinks `json:"links"`
+}
+
+// apiKey is a record of an organization API key. The secret is never in it.
+type apiKey struct {
+	ExpiresAt string `json:"expiresAt"`
+	Scopes    scopes `json:"scopes"`
+}
+
+// end is the zero time where it cannot be read. Every key has one (documented).
+func (k *apiKey) end() time.Time {
+	at, _ := parseTime(k.ExpiresAt)
+	return at
 }
 
 // serviceCounts is the answer of the service accounts' count.

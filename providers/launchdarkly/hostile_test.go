@@ -67,6 +67,7 @@ func hostileCalls(t *testing.T, base string) map[string]func(context.Context) (a
 		},
 		"get":      func(ctx context.Context) (any, error) { return p.Get(ctx, providers.Ref{ID: tokenID}) },
 		"identity": func(ctx context.Context) (any, error) { return p.Identity(ctx) },
+		"examine":  func(ctx context.Context) (any, error) { return p.Examine(ctx, true), nil },
 		"create":   func(ctx context.Context) (any, error) { return p.Create(ctx, spec) },
 		"plan of an update": func(ctx context.Context) (any, error) {
 			return p.PlanUpdate(ctx, token, launchdarkly.Change{Name: &name, CustomRoles: []string{roleID}})

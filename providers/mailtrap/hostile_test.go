@@ -57,7 +57,8 @@ func TestHostileAnswers(t *testing.T) {
 				"check of permissions": func(ctx context.Context) (any, error) {
 					return nil, p.CheckPermissions(ctx, []mailtrap.Permission{{ResourceType: "project", ResourceID: "7", AccessLevel: "viewer"}})
 				},
-				"create": func(ctx context.Context) (any, error) { return p.Create(ctx, spec()) },
+				"examine": func(ctx context.Context) (any, error) { return p.Examine(ctx, true), nil },
+				"create":  func(ctx context.Context) (any, error) { return p.Create(ctx, spec()) },
 				"plan of a rotation": func(ctx context.Context) (any, error) {
 					return p.PlanRotation(ctx, token, providers.RotationAsk{Now: now})
 				},
