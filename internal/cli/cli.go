@@ -97,6 +97,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.authCommand(),
 		a.stateCommand(),
 		a.approvalCommand(),
+		a.doctorCommand(),
 		a.versionCommand(),
 	)
 	return root
@@ -104,6 +105,10 @@ func (a *app) rootCommand() *cobra.Command {
 
 // configuration reads the configuration as the flags say.
 func (a *app) configuration(cmd *cobra.Command) (config.Config, error) {
+	return config.Load(a.configOptions(cmd))
+}
+
+func (a *app) configOptions(cmd *cobra.Command) config.Options {
 	options := config.Options{
 		ConfigFile: a.flags.configFile, StateDir: a.flags.stateDir,
 		LogLevel: a.flags.logLevel, LogFormat: a.flags.logFormat, Stdio: true, Serve: a.flags.serve,
@@ -111,7 +116,7 @@ func (a *app) configuration(cmd *cobra.Command) (config.Config, error) {
 	if cmd.Flags().Changed("read-only") {
 		options.ReadOnly = &a.flags.readOnly
 	}
-	return config.Load(options)
+	return options
 }
 
 // quiet leaves only warnings in the log of a command that a person watches,

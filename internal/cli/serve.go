@@ -18,9 +18,6 @@ import (
 )
 
 func (a *app) serveCommand() *cobra.Command {
-	var f config.ServeFlags
-	var behindTLSProxy bool
-	var maxSessions, maxCalls int
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve over stdio, or with --listen over HTTP",
@@ -30,20 +27,21 @@ func (a *app) serveCommand() *cobra.Command {
 			"present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters), else a random\n" +
 			"one that is made and shown once on standard error. Beyond this machine it wants TLS. The section serve of the configuration file has the same settings.",
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			for name, set := range map[string]func(){
-				"behind-tls-proxy": func() { f.BehindTLSProxy = &behindTLSProxy },
-				"max-sessions":     func() { f.MaxSessions = &maxSessions },
-				"max-calls":        func() { f.MaxCalls = &maxCalls },
-			} {
-				if cmd.Flags().Changed(name) {
-					set()
-				}
-			}
-			a.flags.serve = &f
-			return a.serve(cmd)
-		},
 	}
+	readFlags := serveFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a.flags.serve = readFlags()
+		return a.serve(cmd)
+	}
+	return cmd
+}
+
+// serveFlags gives a command the flags that say how HTTP is served. What it returns reads them, once
+// the command line was parsed.
+func serveFlags(cmd *cobra.Command) func() *config.ServeFlags {
+	var f config.ServeFlags
+	var behindTLSProxy bool
+	var maxSessions, maxCalls int
 	flags := cmd.Flags()
 	flags.StringVar(&f.Listen, "listen", "", "address for HTTP, for example 127.0.0.1:7777")
 	flags.StringVar(&f.Transport, "transport", "", "http (Streamable HTTP), sse or both (default both)")
@@ -55,7 +53,18 @@ func (a *app) serveCommand() *cobra.Command {
 	flags.StringSliceVar(&f.TrustedProxies, "trusted-proxies", nil, "addresses or networks of proxies whose X-Forwarded-For counts, for example 10.0.0.0/8")
 	flags.IntVar(&maxSessions, "max-sessions", 0, "sessions that may be open at the same time (default 1000)")
 	flags.IntVar(&maxCalls, "max-calls", 0, "calls that one caller may have under way at the same time (default 16)")
-	return cmd
+	return func() *config.ServeFlags {
+		for name, set := range map[string]func(){
+			"behind-tls-proxy": func() { f.BehindTLSProxy = &behindTLSProxy },
+			"max-sessions":     func() { f.MaxSessions = &maxSessions },
+			"max-calls":        func() { f.MaxCalls = &maxCalls },
+		} {
+			if flags.Changed(name) {
+				set()
+			}
+		}
+		return &f
+	}
 }
 
 // serve serves over HTTP where flags or file say so, else over stdio.

@@ -311,12 +311,17 @@ func TestServeBeyondThisMachine(t *testing.T) {
 // certificate writes a certificate for this machine.
 func (v *vendors) certificate(t *testing.T) (certFile, keyFile string, roots *x509.CertPool) {
 	t.Helper()
+	return v.certificateUntil(t, time.Now().Add(time.Hour))
+}
+
+func (v *vendors) certificateUntil(t *testing.T, end time.Time) (certFile, keyFile string, roots *x509.CertPool) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: end,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{proxyHost}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)

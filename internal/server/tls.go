@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +35,15 @@ func encrypted(certFile, keyFile string, logger *slog.Logger) (*tls.Config, erro
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current(), nil },
 	}, nil
+}
+
+// ReadCertificate returns the certificate in PEM files as Listen takes it, where the key is its own.
+func ReadCertificate(certFile, keyFile string) (*x509.Certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: slog.New(slog.DiscardHandler)}
+	if err := c.read(); err != nil {
+		return nil, err
+	}
+	return c.pair.Leaf, nil
 }
 
 // certificate is a certificate with its key, from files that may be replaced while it is used.

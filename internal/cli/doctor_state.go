@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/sink"
+)
+
+// The free space, in bytes, below which a warning or a problem is told: a change whose secret or
+// record cannot be written is refused.
+const (
+	littleSpace = 256 << 20
+	noSpace     = 16 << 20
+)
+
+const nextState = "mend it, or choose another state directory with --state-dir; changes are refused until then"
+
+func (d *doctor) state(context.Context) []row {
+	dir := d.Config.StateDir
+	rows := []row{writable("state", dir, nextState)}
+	free, err := freeSpace(dir)
+	switch {
+	case err != nil: // it does not exist yet, or the system does not tell
+	case free < noSpace:
+		rows = append(rows, problem("state", fmt.Sprintf("its file system has %d MiB left", free>>20), "free some space"))
+	case free < littleSpace:
+		rows = append(rows, warning("state", fmt.Sprintf("its file system has %d MiB left", free>>20), "free some space"))
+	}
+	return rows
+}
+
+// keys reads the keys that several servers share.
+func (d *doctor) keys(ctx context.Context) []row {
+	const place = "state.keys"
+	reference := d.Config.State.Keys
+	if reference.IsZero() || !d.IsSound(place) {
+		return nil
+	}
+	const next = "give age identities, one a line, as tokenreeve state new-keys makes them"
+	source, err := sharedKeys(d.Config)
+	if err != nil {
+		return []row{problem(place, err.Error(), next)}
+	}
+	keys, err := source.Keys(ctx)
+	if err != nil {
+		return []row{problem(place, err.Error(), next)}
+	}
+	return []row{fine(place, "%s: keys: %d", reference, len(keys.Identities()))}
+}
+
+// hasFiles reports whether ledger and escrow are files in the state directory.
+func (d *doctor) hasFiles() bool { return d.Config.StateDir != "" && !d.Config.State.IsShared() }
+
+// ledger reads the record. It makes none.
+func (d *doctor) ledger(ctx context.Context) []row {
+	if !d.hasFiles() {
+		return nil
+	}
+	path := ledgerPath(d.Config)
+	if !ledger.Exists(path) {
+		return []row{fine("ledger", "%s is not made yet: nothing was recorded", path)}
+	}
+	l := ledger.New(path, ledger.Options{Patience: d.limit / 2})
+	defer l.Close()
+	if err := l.Open(ctx); err != nil {
+		return []row{problem("ledger", err.Error(), nextState)}
+	}
+	return append([]row{verified(ctx, l, path)}, d.unsettled(ctx, l)...)
+}
+
+// verified reads all of the record, if that can be done in time.
+func verified(ctx context.Context, l *ledger.Ledger, path string) row {
+	report, err := l.Verify(ctx, "")
+	switch {
+	case ctx.Err() != nil:
+		return warning("ledger", path+" is too long to be verified in this time", "run tokenreeve ledger verify, or give --timeout more")
+	case err != nil:
+		return problem("ledger", err.Error(), nextState)
+	case !report.OK():
+		return problem("ledger", fmt.Sprintf("%s is not as it was written: %s", path, report.Problems[0]), "run tokenreeve ledger verify, which names everything, and restore a backup or look who wrote it")
+	}
+	return fine("ledger", "%s is as it was written; entries: %d, operations: %d", path, report.Entries, report.Operations)
+}
+
+// unsettled counts the operations that a person must end.
+func (d *doctor) unsettled(ctx context.Context, l *ledger.Ledger) []row {
+	var rows []row
+	for _, left := range []struct {
+		outcome ledger.Outcome
+		next    string
+	}{
+		{ledger.Unknown, "find out what the vendor did, as each note says, and run tokenreeve ledger resolve"},
+		{ledger.Escrowed, "run tokenreeve deliver"},
+	} {
+		found, more, err := records(ctx, l, ledger.Query{Outcome: left.outcome, Limit: ledger.MaxPage})
+		if err != nil || len(found) == 0 {
+			continue // what is wrong with the record is told already
+		}
+		count := fmt.Sprint(len(found))
+		if more {
+			count += " or more"
+		}
+		rows = append(rows, warning("ledger", fmt.Sprintf("operations that ended as %s: %s", left.outcome, count), "see tokenreeve ledger list --outcome "+string(left.outcome)+"; then "+left.next))
+	}
+	cutOff, err := l.Unfinished(ctx)
+	if err == nil && len(cutOff) > 0 {
+		rows = append(rows, fine("ledger", "operations whose process is gone: %d; the next server that starts ends them on record", len(cutOff)))
+	}
+	return rows
+}
+
+// escrow tries the escrow where it has been used, and looks whether what it holds can be read.
+func (d *doctor) escrow(ctx context.Context) []row {
+	var rows []row
+	recovery, err := sink.ParseRecipients(d.Config.RecoveryRecipients)
+	if err != nil {
+		recovery = nil // told as a problem of the configuration
+	}
+	if d.anyMints() && len(d.Config.RecoveryRecipients) == 0 {
+		key := "escrow.key in the state directory"
+		if !d.Config.State.Keys.IsZero() {
+			key = "state.keys"
+		}
+		rows = append(rows, warning("recovery_recipients", "there are none: who loses "+key+" loses the secrets that wait in escrow",
+			`make a key with age-keygen, keep it elsewhere, and set "recovery_recipients": ["age1..."]`))
+	}
+	if !d.hasFiles() {
+		return rows
+	}
+	shared, err := sharedKeys(d.Config)
+	if err != nil {
+		return rows // told as a problem of the keys
+	}
+	e := sink.NewEscrow(d.Config.StateDir, shared, recovery)
+	entries, err := e.List(ctx)
+	if err != nil {
+		return append(rows, problem("escrow", err.Error(), nextState))
+	}
+	unreadable := 0
+	for _, entry := range entries {
+		if entry.Problem != nil {
+			unreadable++
+			rows = append(rows, problem("escrow", fmt.Sprintf("the secret of operation %s cannot be read: %v", entry.OperationID, entry.Problem), "restore escrow.key from a backup, or let a holder of a recovery key read it"))
+		}
+	}
+	isMade := isThere(d.Config.StateDir, "escrow") && (shared != nil || isThere(d.Config.StateDir, "escrow.key"))
+	switch {
+	case !isMade && unreadable > 0:
+		return rows
+	case !isMade:
+		return append(rows, fine("escrow", "it is not made yet: no secret was kept"))
+	}
+	if err := e.Check(ctx); err != nil {
+		return append(rows, problem("escrow", err.Error(), nextState))
+	}
+	return append(rows, fine("escrow", "a secret can be kept and read back; secrets in it: %d", len(entries)))
+}
+
+func isThere(directory, name string) bool {
+	_, err := os.Lstat(filepath.Join(directory, name))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (d *doctor) anyMints() bool {
+	for name := range d.Config.Connections {
+		if d.mints(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// approval finds out whether a person can agree where one must. Revoking a whole organization always
+// needs one, which is little to lose where nothing else does.
+func (d *doctor) approval(context.Context) []row {
+	isRequired, isOrgWide := d.needsPerson()
+	if d.Config.StateDir == "" || !isRequired && !isOrgWide {
+		return nil
+	}
+	isSet, err := confirm.HasPassphrase(d.Config.StateDir)
+	const setUp = "run tokenreeve approve --setup at a terminal, with the same --state-dir"
+	switch {
+	case err != nil:
+		return []row{problem("human_approval", err.Error(), nextState)}
+	case !isSet && isRequired:
+		return []row{problem("human_approval", "a person must agree to changes, and no passphrase is set to do so", setUp)}
+	case !isSet:
+		return []row{warning("human_approval", "a person must agree to revoke a whole organization, and no passphrase is set to do so", setUp)}
+	}
+	return []row{fine("human_approval", "a passphrase is set, so that a person can agree")}
+}
+
+// needsPerson reports whether the operator must agree to changes that policy allows, and whether a
+// whole organization can be revoked.
+func (d *doctor) needsPerson() (isRequired, isOrgWide bool) {
+	h := d.Config.HumanApproval
+	if h.TrustClient && !d.http { // the client's answer is enough
+		return false, false
+	}
+	for name, c := range d.Config.Connections {
+		isRequired = isRequired || d.changes(name) && (h.Single == policy.ApprovalRequired || h.Bulk == policy.ApprovalRequired)
+		isOrgWide = isOrgWide || c.OrgWideRevoke && d.allows(name, policy.Bulk)
+	}
+	return isRequired, isOrgWide
+}
