@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
 )
 
 // FuzzAltered changes one byte of a chain of entries, made of any text, and wants the change found.
@@ -73,16 +75,43 @@ func FuzzDigest(f *testing.F) {
 	})
 }
 
+// BenchmarkBeginFinish is a change as the ledger sees it, by one caller and by many at once.
 func BenchmarkBeginFinish(b *testing.B) {
-	l := benchLedger(b)
-	for b.Loop() {
-		s, err := l.Begin(b.Context(), "", intent("t"))
+	operation := func(b *testing.B, l *ledger.Ledger, token string) {
+		s, err := l.Begin(b.Context(), "", intent(token))
 		if err == nil {
 			err = s.Finish(b.Context(), ledger.Result{Outcome: ledger.Done})
 		}
 		if err != nil {
-			b.Fatal(err)
+			b.Error(err)
 		}
+	}
+	for name, path := range map[string]func() string{
+		"sqlite":   func() string { return b.TempDir() + "/state/ledger.db" },
+		"postgres": func() string { return postgrestest.New(b) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			l, end := connect(path(), ledger.Options{Patience: time.Minute})
+			b.Cleanup(func() { _ = end() })
+			if err := l.Open(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.Run("alone", func(b *testing.B) {
+				for b.Loop() {
+					operation(b, l, "t")
+				}
+			})
+			b.Run("at once", func(b *testing.B) {
+				var callers atomic.Int64
+				b.SetParallelism(16)
+				b.RunParallel(func(pb *testing.PB) {
+					token := fmt.Sprint("t", callers.Add(1))
+					for pb.Next() {
+						operation(b, l, token)
+					}
+				})
+			})
+		})
 	}
 }
 

@@ -1,14 +1,20 @@
 package ledger_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/postgres"
@@ -310,4 +316,72 @@ func TestImpossibleIDs(t *testing.T) {
 		}
 		wantIntact(t, l)
 	})
+}
+
+// documented returns the statements of a block of SQL in docs/replicas.md, for another role.
+func documented(t *testing.T, begins, role string) string {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "replicas.md"))
+	must(t, err)
+	for _, block := range regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllStringSubmatch(string(doc), -1) {
+		if strings.HasPrefix(block[1], begins) {
+			return regexp.MustCompile(`\btokenreeve\b`).ReplaceAllString(block[1], role)
+		}
+	}
+	t.Fatalf("docs/replicas.md has no SQL that begins with %s", begins)
+	return ""
+}
+
+// The rights that docs/replicas.md names suffice, and let nobody change the chain.
+func TestDocumentedRights(t *testing.T) {
+	t.Parallel()
+	role := "tokenreeve_test_" + strings.ToLower(rand.Text())
+	t.Cleanup(func() { // after the database is gone, with all rights in it
+		postgrestest.Exec(t, os.Getenv(postgrestest.Variable), `DROP ROLE IF EXISTS `+role)
+	})
+	owner := postgrestest.New(t)
+	postgrestest.Exec(t, owner, `CREATE ROLE `+role+` LOGIN PASSWORD 'secret'`)
+	at(owner)(t, ledger.Options{})
+	postgrestest.Exec(t, owner, documented(t, "REVOKE CREATE", role))
+	u, err := url.Parse(owner)
+	must(t, err)
+	u.User = url.UserPassword(role, "secret")
+
+	l := at(u.String())(t, ledger.Options{})
+	s := begin(t, l, intent("t"))
+	must(t, s.Step(t.Context(), "sent", ledger.Details{}))
+	finish(t, s, ledger.Unknown)
+	must(t, l.Resolve(t.Context(), s.ID(), "", ledger.Result{Outcome: ledger.Done}))
+	p, code := openPreview(t, l, "local")
+	form, err := l.OpenForm(t.Context(), p.ID, "bob")
+	must(t, err)
+	_, err = l.ApproveByForm(t.Context(), p.ID, form, ledger.Decider{Principal: "bob"})
+	must(t, err)
+	wantEqual(t, take(t, l, code).Verdict, ledger.Accepted)
+	must(t, l.RecordPreview(t.Context(), p.ID, json.RawMessage(`1`)))
+	wantIntact(t, l)
+	must(t, l.Rebuild(t.Context()))
+	wantIntact(t, l)
+
+	db := raw(t, u.String())
+	for _, statement := range []string{
+		`UPDATE entries SET body = '{}'`, `DELETE FROM entries`, `TRUNCATE entries`, `DROP TABLE entries`,
+		`ALTER TABLE entries DISABLE TRIGGER USER`, `DROP FUNCTION entries_stay CASCADE`, `CREATE TABLE x ()`,
+		`UPDATE tokenreeve_migrations SET applied = 0`, `SET session_replication_role = replica`,
+	} {
+		_, err := db.ExecContext(t.Context(), statement)
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != "42501" {
+			t.Errorf("%s: %v, want that the right is missing", statement, err)
+		}
+	}
+	// A table that a later version makes.
+	postgrestest.Exec(t, owner, `CREATE TABLE later (n BIGINT)`)
+	_, err = db.ExecContext(t.Context(), `INSERT INTO later VALUES (1)`)
+	must(t, err)
+
+	postgrestest.Exec(t, owner, `UPDATE tokenreeve_migrations SET applied = applied - 1 WHERE component = 'ledger'`)
+	behind, end := connect(u.String(), ledger.Options{})
+	t.Cleanup(func() { must(t, end()) })
+	wantErr(t, behind.Open(t.Context()), ledger.ErrUnavailable, "lacks a right", "docs/replicas.md")
 }
