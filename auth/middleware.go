@@ -91,8 +91,9 @@ type Options struct {
 	// BehindProxy says that requests come through a proxy. Unless its address is trusted, nobody knows
 	// who is behind it, and it is not throttled as one caller.
 	BehindProxy bool
-	// Basic lets a browser present the token as the password of HTTP Basic as well.
-	Basic bool
+	// Basic reports whether the request may present the token as the password of HTTP Basic as well,
+	// which is for browsers; nil: none may.
+	Basic func(*http.Request) bool
 	// Log takes what is refused; nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -133,7 +134,7 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 		d.refuseFor(w, http.StatusTooManyRequests, wait, "too_many_failures", "too many tokens from this address were refused; try again later")
 		return Principal{}, false
 	}
-	if d.Basic {
+	if d.takesBasic(r) {
 		r = basicAsBearer(r)
 	}
 	principal, err := d.authenticator.Authenticate(r)
@@ -143,7 +144,7 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 		return principal, true
 	case errors.Is(err, ErrNoToken):
 		d.Log.Debug("caller refused", "address", from.String(), "reason", err)
-		d.challenge(w, "", "send a bearer token in the Authorization header")
+		d.challenge(w, r, "", "send a bearer token in the Authorization header")
 	case errors.Is(err, ErrNoRole):
 		d.Log.Warn("caller refused", "address", from.String(), "principal", principal.Name, "reason", err)
 		d.forbid(w)
@@ -155,13 +156,15 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 		if d.failures.add(from, time.Now()) {
 			d.Log.Warn("address throttled", "address", from.String())
 		}
-		d.challenge(w, "invalid_token", "the bearer token is not accepted; it may be wrong, expired or meant for another server")
+		d.challenge(w, r, "invalid_token", "the bearer token is not accepted; it may be wrong, expired or meant for another server")
 	}
 	return Principal{}, false
 }
 
 // retryUnavailable is how long a caller waits whose token could not be judged.
 const retryUnavailable = 5 * time.Second
+
+func (d *door) takesBasic(r *http.Request) bool { return d.Basic != nil && d.Basic(r) }
 
 // basicAsBearer returns r with the password of HTTP Basic as its bearer token. The user's name says
 // nothing: the token does.
@@ -177,8 +180,8 @@ func basicAsBearer(r *http.Request) *http.Request {
 }
 
 // challenge answers 401 as RFC 6750 and RFC 9728 say. A caller without a token is told no error code.
-func (d *door) challenge(w http.ResponseWriter, code, message string) {
-	if d.Basic {
+func (d *door) challenge(w http.ResponseWriter, r *http.Request, code, message string) {
+	if d.takesBasic(r) {
 		w.Header().Add("WWW-Authenticate", `Basic realm="tokenreeve", charset="UTF-8"`)
 	}
 	w.Header().Add("WWW-Authenticate", d.Resource.challenge(code))

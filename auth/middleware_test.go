@@ -170,7 +170,7 @@ func TestBasic(t *testing.T) {
 		r.SetBasicAuth(user, password)
 		return r.Header
 	}
-	door := auth.Middleware(tokens, auth.Options{Basic: true})(http.HandlerFunc(use))
+	door := auth.Middleware(tokens, auth.Options{Basic: func(*http.Request) bool { return true }})(http.HandlerFunc(use))
 	for name, tt := range map[string]struct {
 		header http.Header
 		status int

@@ -61,7 +61,7 @@ func FuzzAuthorization(f *testing.F) {
 	token, digest := auth.NewToken()
 	static := auth.NewTokens([]auth.Token{{Name: "ci", Digest: digest, Grant: auth.Grant{Role: auth.RoleViewer}}})
 	good := key.Sign(f, "at+jwt", i.claims(c.Now()))
-	door := auth.Middleware(auth.First(static, mustOIDC(f, oidcOptions(i, c))), auth.Options{Basic: true})(http.HandlerFunc(use))
+	door := auth.Middleware(auth.First(static, mustOIDC(f, oidcOptions(i, c))), auth.Options{Basic: func(*http.Request) bool { return true }})(http.HandlerFunc(use))
 	basic := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/", nil)
 	basic.SetBasicAuth("x", token)
 	for _, seed := range []string{

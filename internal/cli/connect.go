@@ -121,7 +121,7 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: keys.Present(statekeys.Fingerprints),
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(ledgerPath(c)) },
 		Escrow: sink.NewEscrow(c.StateDir, shared, recovery), EscrowRetention: c.EscrowRetention,
-		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c),
+		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c), ApprovedOverHTTP: c.Auth.HasApprovers(),
 		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
 	}, release, nil
 }

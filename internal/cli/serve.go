@@ -114,8 +114,9 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 	}
 	return server.HTTP(ctx, mcp, s.env.Work, listener, server.HTTPOptions{
 		Authenticate: auth.Middleware(callers, auth.Options{
-			Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Log: s.log,
+			Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Basic: server.TakesBasic, Log: s.log,
 		}),
+		Env:       s.env,
 		Resource:  s.config.Auth.OIDC.AsResource(),
 		Transport: c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
 		MaxSessions: c.MaxSessions, MaxCalls: c.MaxCalls, Patience: s.config.Timeout,

@@ -53,6 +53,21 @@ const (
 // IsZero reports whether nobody is named.
 func (a *Auth) IsZero() bool { return len(a.Tokens) == 0 && a.OIDC.Issuer == "" }
 
+// HasApprovers reports whether some caller may approve what others previewed.
+func (a *Auth) HasApprovers() bool {
+	for _, t := range a.Tokens {
+		if t.Role == auth.RoleApprover {
+			return true
+		}
+	}
+	for _, mapped := range a.OIDC.Roles {
+		if mapped.Role == auth.RoleApprover {
+			return true
+		}
+	}
+	return false
+}
+
 // StaticTokens returns the tokens as the door checks them.
 func (a *Auth) StaticTokens() []auth.Token {
 	tokens := make([]auth.Token, len(a.Tokens))

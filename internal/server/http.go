@@ -42,6 +42,8 @@ type HTTPOptions struct {
 	// Authenticate lets a request pass with its principal in the context, and answers every other
 	// one itself. It is required.
 	Authenticate func(http.Handler) http.Handler
+	// Env is where previews are approved; nil: nowhere.
+	Env *tools.Env
 	// Resource tells clients where access tokens come from; the zero one tells nothing.
 	Resource auth.Resource
 	// Transport is which of the transports is served; both by default.
@@ -103,11 +105,11 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		logger.Warn("clients that do not name localhost are refused; name the server in --allowed-hosts")
 	}
 	o = o.withDefaults(l)
-	v := newService(s, work, o, logger)
+	v := newService(s, work, l, o, logger)
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
 	defer disconnect()
 	httpServer := &http.Server{
-		Handler:           v.handler(l.isSecure),
+		Handler:           v.handler(),
 		ReadHeaderTimeout: o.Times.Read,
 		ReadTimeout:       o.Times.Read, // of the body, whether we read it or not; streams go on
 		IdleTimeout:       o.Times.Connection,

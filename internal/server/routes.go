@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
@@ -19,6 +20,8 @@ type Route struct {
 	Transport string
 	// IsOpen says that no caller is needed.
 	IsOpen bool
+	// IsPage says that people open it in a browser, which presents their token by HTTP Basic.
+	IsPage bool
 
 	serve func(*service, http.ResponseWriter, *http.Request)
 }
@@ -34,6 +37,8 @@ func Routes() []Route {
 		{Method: "POST", Path: "/mcp", Transport: TransportHTTP, serve: (*service).postMessage},
 		{Method: "GET", Path: "/mcp", Transport: TransportHTTP, serve: (*service).listen},
 		{Method: "DELETE", Path: "/mcp", Transport: TransportHTTP, serve: (*service).endSession},
+		{Method: "GET", Path: approveRoute, IsPage: true, serve: (*service).showApproval},
+		{Method: "POST", Path: approveRoute, IsPage: true, serve: (*service).decide},
 	}
 }
 
@@ -46,12 +51,20 @@ type service struct {
 	requests   *tools.Tracker // of HTTP, streams included
 	events     *mcpserver.SSEServer
 	streamable *mcpserver.StreamableHTTPServer
+	pages      pages
+	access     access
+	scheme     string // by which clients come, here or to the proxy
+	hasTLS     bool   // here
 }
 
-func newService(s *mcpserver.MCPServer, work *tools.Tracker, o HTTPOptions, logger *slog.Logger) *service {
+func newService(s *mcpserver.MCPServer, work *tools.Tracker, l *Listener, o HTTPOptions, logger *slog.Logger) *service {
 	v := &service{
-		options: o, work: work, open: newOpenSessions(o.MaxSessions),
+		options: o, work: work, pages: newPages(), access: newAccess(o.Hosts, o.Origins, l.isSecure),
+		scheme: "http", hasTLS: strings.HasPrefix(l.URL, "https://"), open: newOpenSessions(o.MaxSessions),
 		messages: newTally(max(minMessages, messagesForCall*o.MaxCalls)), requests: tools.NewTracker(),
+	}
+	if l.isSecure {
+		v.scheme = "https"
 	}
 	s.Use(boundCalls(newTally(o.MaxCalls), v.open, logger))
 	v.events = newEvents(s, o)
@@ -61,15 +74,21 @@ func newService(s *mcpserver.MCPServer, work *tools.Tracker, o HTTPOptions, logg
 
 // handler puts the checks in front of every route: Host and Origin first, then the caller, then
 // whatever the route itself checks.
-func (v *service) handler(isSecure bool) http.Handler {
+func (v *service) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, route := range Routes() {
 		if route.Transport != "" && v.options.Transport != TransportBoth && v.options.Transport != route.Transport {
 			continue
 		}
 		var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route.serve(v, w, r) })
+		if route.Transport != "" {
+			h = v.naming(h)
+		}
 		if !route.IsOpen {
 			h = v.options.Authenticate(known(v.unlessStopping(route.Method, h)))
+		}
+		if route.IsPage {
+			h = v.pages.guard(h)
 		}
 		mux.Handle(route.Method+" "+route.Path, h)
 	}
@@ -78,7 +97,7 @@ func (v *service) handler(isSecure bool) http.Handler {
 			mux.Handle("GET "+path, v.options.Resource.Metadata())
 		}
 	}
-	return v.bounded(newAccess(v.options.Hosts, v.options.Origins, isSecure).check(mux))
+	return v.bounded(v.access.check(mux))
 }
 
 // bounded gives what is written its time, and counts the requests under way.

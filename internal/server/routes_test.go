@@ -79,6 +79,27 @@ func TestEveryRouteIsGuarded(t *testing.T) {
 	}
 }
 
+// HTTP Basic is for the pages for people, and for nothing else.
+func TestTakesBasic(t *testing.T) {
+	t.Parallel()
+	var pages []string
+	for _, route := range server.Routes() {
+		pattern := route.Method + " " + route.Path
+		if server.TakesBasic(&http.Request{Pattern: pattern}) != route.IsPage {
+			t.Errorf("%s takes HTTP Basic: %v", pattern, !route.IsPage)
+		}
+		if route.IsPage {
+			pages = append(pages, pattern)
+		}
+	}
+	if diff := cmp.Diff([]string{"GET /approve/{id}", "POST /approve/{id}"}, pages); diff != "" {
+		t.Errorf("pages (-want +got):\n%s", diff)
+	}
+	if server.TakesBasic(&http.Request{}) {
+		t.Error("a request of no route takes HTTP Basic")
+	}
+}
+
 // What the caller check lets through without saying who it is, goes no further.
 func TestEveryRouteWantsAPrincipal(t *testing.T) {
 	t.Parallel()
