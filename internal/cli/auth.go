@@ -32,7 +32,7 @@ func (a *app) newTokenCommand() *cobra.Command {
 		Long: "Prints a new token once, and the entry that lets in who presents it. The entry holds a digest\n" +
 			"of the token only; nothing else is written anywhere, and the server reads it at its next start.\n\n" +
 			"Roles: viewer reads; operator creates, changes, rotates and revokes tokens as well; admin does\n" +
-			"everything; approver has nothing to do yet. To replace a token, add a\n" +
+			"everything; approver approves what others previewed, never their own. To replace a token, add a\n" +
 			"second entry of the same name, and remove the first when nobody uses it any more.",
 		Example: "  tokenreeve auth new-token ci-bot --role operator",
 		Args:    cobra.ExactArgs(1),
