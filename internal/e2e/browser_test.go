@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"fmt"
-	"html"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,11 +26,10 @@ import (
 type browser struct {
 	ctx context.Context
 
-	mu       sync.Mutex
-	token    string
-	asked    int // times for a password
-	declined bool
-	said     []string // errors on its console
+	mu    sync.Mutex
+	token string
+	asked int      // times for a password
+	said  []string // errors on its console
 }
 
 // openBrowser starts Debian's Chromium, or another that is installed. Without one the test is skipped.
@@ -151,7 +149,7 @@ func (b *browser) goes(t *testing.T, steps ...chromedp.Action[chromedp.Void]) in
 	if err != nil {
 		t.Fatal(err)
 	}
-	return int64(response.Status)
+	return response.Status
 }
 
 func get[T any](t *testing.T, b *browser, a chromedp.Action[T]) T {
@@ -203,6 +201,41 @@ func (b *browser) names(t *testing.T) []string {
 	return names
 }
 
+// isNotFooled has pages elsewhere send the form, frame it and fetch it, with the password that the
+// browser has kept, and with a form value that no attacker knows.
+func (b *browser) isNotFooled(t *testing.T, page, form string, isOpen func() bool) {
+	t.Helper()
+	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		switch r.URL.Path {
+		case "/frame":
+			_, _ = fmt.Fprintf(w, `<iframe src="%s"></iframe><h1>evil</h1>`, page)
+		case "/fetch":
+			_, _ = fmt.Fprintf(w, `<h1>waits</h1><script>fetch(%q, {method: "POST", credentials: "include", mode: "no-cors", body: new URLSearchParams({form: %q, phrase: "REVOKE 2", decision: "approve"})})
+				.then(() => document.querySelector("h1").textContent = "sent", () => document.querySelector("h1").textContent = "failed")</script>`, page, form)
+		default:
+			_, _ = fmt.Fprintf(w, `<form method="post" action="%s"><input name="form" value="%s"><input name="phrase" value="REVOKE 2"><input name="decision" value="approve"><button>Win</button></form>`,
+				page, form)
+		}
+	}))
+	t.Cleanup(evil.Close)
+	for name, origin := range map[string]string{"same site": evil.URL, "cross site": strings.Replace(evil.URL, "127.0.0.1", "localhost", 1)} {
+		b.do(t, chromedp.Navigate(origin+"/form"))
+		if status := b.goes(t, chromedp.Click(chromedp.CSS("button"))); status != http.StatusForbidden {
+			t.Errorf("%s: a foreign page's form: status %d", name, status)
+		}
+		b.do(t, chromedp.Navigate(origin+"/fetch"), chromedp.WaitVisible(chromedp.CSS("h1")))
+		_ = get(t, b, chromedp.Poll[bool](`document.querySelector("h1").textContent != "waits"`))
+		b.do(t, chromedp.Navigate(origin+"/frame"))
+		if strings.Contains(strings.Join(b.names(t), "\n"), "Approve this change?") {
+			t.Errorf("%s: the page is shown in a frame", name)
+		}
+		if !isOpen() {
+			t.Fatalf("%s: the preview was decided", name)
+		}
+	}
+}
+
 // A person approves in a real browser, by the keyboard alone, and forged requests of other pages that
 // the same browser sends change nothing.
 func TestApproveInABrowser(t *testing.T) {
@@ -250,38 +283,7 @@ func TestApproveInABrowser(t *testing.T) {
 	}
 	b.picture(t, "open")
 
-	t.Run("forged", func(t *testing.T) { // with the password that the browser has kept
-		form := s.form(t, p.ID, "zoe") // better than any attacker knows it
-		evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", "text/html")
-			switch r.URL.Path {
-			case "/frame":
-				_, _ = fmt.Fprintf(w, `<iframe src="%s"></iframe><h1>evil</h1>`, page)
-			case "/fetch":
-				_, _ = fmt.Fprintf(w, `<h1>waits</h1><script>fetch(%q, {method: "POST", credentials: "include", mode: "no-cors", body: new URLSearchParams({form: %q, phrase: "REVOKE 2", decision: "approve"})})
-					.then(() => document.querySelector("h1").textContent = "sent", () => document.querySelector("h1").textContent = "failed")</script>`, page, form)
-			default:
-				_, _ = fmt.Fprintf(w, `<form method="post" action="%s"><input name="form" value="%s"><input name="phrase" value="REVOKE 2"><input name="decision" value="approve"><button>Win</button></form>`,
-					page, html.EscapeString(form))
-			}
-		}))
-		t.Cleanup(evil.Close)
-		for name, origin := range map[string]string{"same site": evil.URL, "cross site": strings.Replace(evil.URL, "127.0.0.1", "localhost", 1)} {
-			b.do(t, chromedp.Navigate(origin+"/form"))
-			if status := b.goes(t, chromedp.Click(chromedp.CSS("button"))); status != http.StatusForbidden {
-				t.Errorf("%s: a foreign page's form: status %d", name, status)
-			}
-			b.do(t, chromedp.Navigate(origin+"/fetch"), chromedp.WaitVisible(chromedp.CSS("h1")))
-			_ = get(t, b, chromedp.Poll[bool](`document.querySelector("h1").textContent != "waits"`))
-			b.do(t, chromedp.Navigate(origin+"/frame"))
-			if strings.Contains(strings.Join(b.names(t), "\n"), "Approve this change?") {
-				t.Errorf("%s: the page is shown in a frame", name)
-			}
-			if got := state(); got != "open " {
-				t.Fatalf("%s: the preview is %s", name, got)
-			}
-		}
-	})
+	b.isNotFooled(t, page, s.form(t, p.ID, "zoe"), func() bool { return state() == "open " })
 
 	b.do(t, chromedp.Navigate(page))
 	typing := func(keys string) chromedp.Action[chromedp.Void] { return chromedp.KeyEvent(keys) }

@@ -286,9 +286,17 @@ func pageOf(a *tools.Approvable) page {
 		p.Title, p.Message = "Carried out", "The change has ended as "+string(a.Outcome)+", and is on record as operation "+a.OperationID+"."
 	}
 	for _, f := range []fact{
-		{"Asked by", a.AskedBy}, {"Tool", s.Tool}, {"Connection", s.Connection}, {"Reason given", s.Reason},
-		{"Risk", risk(s)}, {"Tokens", tokens(s)}, {"Owners", strings.Join(s.Owners, ", ")}, {"Most recent use", s.LastUse},
-		{"Approved by", a.ApprovedBy}, {"Declined by", a.DeclinedBy}, {"Expires", expiry(a)},
+		{"Asked by", a.AskedBy},
+		{"Tool", s.Tool},
+		{"Connection", s.Connection},
+		{"Reason given", s.Reason},
+		{"Risk", risk(s)},
+		{"Tokens", tokens(s)},
+		{"Owners", strings.Join(s.Owners, ", ")},
+		{"Most recent use", s.LastUse},
+		{"Approved by", a.ApprovedBy},
+		{"Declined by", a.DeclinedBy},
+		{"Expires", expiry(a)},
 	} {
 		if f.Value != "" {
 			p.Facts = append(p.Facts, f)
