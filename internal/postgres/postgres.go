@@ -169,7 +169,7 @@ func isLocal(host string) bool {
 // bounds are given to a connection where neither the connection string nor the server has any, so
 // that no process holds up all others. A commit must be on disk when it is answered.
 const bounds = `SELECT set_config(name, bound, false) FROM (VALUES
-		('statement_timeout', '60s'), ('lock_timeout', $1::text), ('idle_in_transaction_session_timeout', '60s')
+		('statement_timeout', '60s'), ('lock_timeout', $1::text), ('idle_in_transaction_session_timeout', '20s')
 	) AS bounds (name, bound) WHERE current_setting(name) = '0'
 	UNION ALL SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`
 

@@ -2,11 +2,17 @@ package postgres_test
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,11 +106,11 @@ func TestConnectionStringsStaySecret(t *testing.T) {
 		"postgres://ann:hunter2 hunter2@" + address + "/db",
 		"postgres://ann:hunter2\x00@" + address + "/db",
 		"postgres://hunter2:5433@" + address + "/hunter2?sslmode=disable",
-		"postgres://ann:hunter2@hunter2.invalid/db?sslmode=disable",
+		"postgres://ann:hunter2@hunter2..invalid/db?sslmode=disable",
 		"postgres://ann:hunter2@" + address + "/db?sslmode=hunter2",
 		"postgres://ann:hunter2@" + address + "/db?sslrootcert=/hunter2&sslmode=verify-full",
 		"postgres://ann:hunter2@" + address + "/db?connect_timeout=hunter2",
-		"postgres://ann:hunter2@" + address + ",hunter2/db?sslmode=disable&connect_timeout=1",
+		"postgres://ann:hunter2@" + address + ",hunter2../db?sslmode=disable",
 		"host=" + host + " port=" + port + " password=hunter2 hunter2 user=ann",
 		"host=" + host + " port=hunter2 user=ann",
 		"host=" + host + " port=" + port + " password='hunter2 user=ann",
@@ -154,7 +160,7 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 		"create it":               change(func(u *url.URL) { u.Path = "/nothing-of-that-name" }),
 		"ENCODING 'UTF8'":         latin,
 		"percent-encoded":         "postgres://ann:%zz@127.0.0.1/db",
-		"has no address":          "postgres://ann@nothing.invalid/db?sslmode=disable",
+		"has no address":          "postgres://ann@nothing..invalid/db?sslmode=disable",
 		"encrypted":               "postgres://ann@192.0.2.1/db",
 		"sslmode=verify-full":     "postgres://ann@db.example,127.0.0.1/db?sslmode=prefer",
 		"sslmode=disable":         "postgres://ann@192.0.2.1/db?sslmode=allow",
@@ -162,6 +168,65 @@ func TestWhyThereIsNoConnection(t *testing.T) {
 	} {
 		wantUnavailable(t, at(t, dsn).Open(t.Context()), says)
 	}
+}
+
+// tlsServer stands before the database's server, without TLS of its own, and answers the request for TLS
+// as told: N is no, S is yes. ca is the file of its certificate, which nobody else has issued.
+func tlsServer(t *testing.T, server string, answer byte) (address, ca string) {
+	t.Helper()
+	model := httptest.NewUnstartedServer(nil) // for its certificate
+	model.StartTLS()
+	t.Cleanup(model.Close)
+	ca = filepath.Join(t.TempDir(), "ca.pem")
+	must(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: model.Certificate().Raw}), 0o600))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var work sync.WaitGroup
+	work.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() {
+				defer client.Close()
+				_, _ = io.ReadFull(client, make([]byte, 8))
+				_, _ = client.Write([]byte{answer})
+				behind, err := net.Dial("tcp", server)
+				if err != nil || answer != 'S' {
+					return
+				}
+				defer behind.Close()
+				encrypted := tls.Server(client, model.TLS)
+				work.Go(func() {
+					_, _ = io.Copy(encrypted, behind)
+					client.Close()
+				})
+				_, _ = io.Copy(behind, encrypted)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		work.Wait()
+	})
+	return listener.Addr().String(), ca
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	u := mustParse(t, postgrestest.New(t))
+	server := u.Host
+	open := func(answer byte, query string) error {
+		address, ca := tlsServer(t, server, answer)
+		u.Host, u.RawQuery = address, strings.ReplaceAll(query, "CA", ca)
+		return at(t, u.String()).Open(t.Context())
+	}
+	must(t, open('S', "sslmode=verify-full&sslrootcert=CA"))
+	must(t, open('S', "sslmode=require"))
+	wantUnavailable(t, open('S', "sslmode=verify-full"), "sslrootcert")
+	wantUnavailable(t, open('N', "sslmode=require"), "does not speak TLS")
+	wantUnavailable(t, open('N', "sslmode=verify-full&sslrootcert=CA"), "does not speak TLS")
 }
 
 func mustParse(t *testing.T, dsn string) *url.URL {
@@ -204,11 +269,11 @@ func TestSettingsOfConnections(t *testing.T) {
 		}))
 		return all
 	}
-	if got, want := settings(dsn), [5]string{"tokenreeve", "1min", "3s", "1min", "on"}; got != want {
+	if got, want := settings(dsn), [5]string{"tokenreeve", "1min", "3s", "20s", "on"}; got != want {
 		t.Errorf("settings %v, want %v", got, want)
 	}
 	own := dsn + "?application_name=x&statement_timeout=7s&lock_timeout=8s&synchronous_commit=off"
-	if got, want := settings(own), [5]string{"x", "7s", "8s", "1min", "on"}; got != want {
+	if got, want := settings(own), [5]string{"x", "7s", "8s", "20s", "on"}; got != want {
 		t.Errorf("settings %v, want %v", got, want)
 	}
 	if got := settings(dsn + "?synchronous_commit=remote_apply"); got[4] != "remote_apply" {
