@@ -10,7 +10,7 @@ CHAOS_OPERATIONS ?= 10000
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)/golangci-lint
 
-.PHONY: build demo test conformance chaos bench lint fmt generate tidy vet check clean
+.PHONY: build demo test deployment conformance chaos bench lint fmt generate tidy vet check clean
 
 build: ## the binary, bin/tokenreeve
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tokenreeve .
@@ -20,6 +20,9 @@ demo: build ## the whole job against simulated vendors
 
 test: ## all tests, with the race detector
 	go test $(RACE) -shuffle=on ./...
+
+deployment: ## the image, compose, Kubernetes and proxy files, judged by the code that reads them
+	cd deploy/check && go mod tidy -diff && go vet ./... && go test -shuffle=on ./...
 
 conformance: build conformance/node_modules/.package-lock.json ## the official suite, SDK clients and inspector; needs Node.js
 	node conformance/run.mjs
@@ -44,6 +47,7 @@ fmt: $(LINT) ## format the code
 
 lint: $(LINT) ## import rules and everything else that a tool can judge
 	$(LINT) run
+	cd deploy/check && '$(abspath $(LINT))' run
 
 vet:
 	go vet ./...
