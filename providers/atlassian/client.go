@@ -40,7 +40,7 @@ func (c *client) userTokens(ctx context.Context, account string) iter.Seq2[*user
 			yield(nil, err)
 			return
 		}
-		req := transport.Request{Method: http.MethodGet, Path: userPath(account), Retry: transport.Read}
+		req := transport.Request{Method: http.MethodGet, Path: userPath(account), Route: "GET " + userRoute, Retry: transport.Read}
 		for record, err := range records[userToken](ctx, c.users, req) {
 			if !yield(record, explainUsers(err, keyAccountNotFound)) {
 				return
@@ -60,7 +60,7 @@ func (c *client) deleteUserToken(ctx context.Context, account, token string) (tr
 		return transport.Response{}, err
 	}
 	path := userPath(account) + "/" + url.PathEscape(token)
-	response, err := c.users.Do(ctx, transport.Request{Method: http.MethodDelete, Path: path, Retry: transport.Repeatable}, nil)
+	response, err := c.users.Do(ctx, transport.Request{Method: http.MethodDelete, Path: path, Route: "DELETE " + userRoute + "/{token}", Retry: transport.Repeatable}, nil)
 	return response, explainUsers(err, keyAccountNotFound, keyTokenNotFound)
 }
 
@@ -69,7 +69,7 @@ func (c *client) deleteUserToken(ctx context.Context, account, token string) (tr
 // links.next is a cursor was seen in clients.
 func (c *client) orgTokens(ctx context.Context, query tokenQuery) ([]*accessToken, string, error) {
 	var page tokenPage
-	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-tokens"), Query: query.values(), Retry: transport.Read}
+	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-tokens"), Route: "GET " + orgRoute + "/api-tokens", Query: query.values(), Retry: transport.Read}
 	if _, err := c.access.Do(ctx, req, &page); err != nil {
 		return nil, "", explainAccess(err, scopeReadTokens)
 	}
@@ -105,7 +105,7 @@ func nextCursor(next string) (string, error) {
 // of the listing. 200: a bare integer (documented).
 func (c *client) countOrgTokens(ctx context.Context, query tokenQuery) (int, error) {
 	var count *int // tells null, which is no count, from 0
-	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-tokens/count"), Query: query.filters(), Retry: transport.Read}
+	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-tokens/count"), Route: "GET " + orgRoute + "/api-tokens/count", Query: query.filters(), Retry: transport.Read}
 	if _, err := c.access.Do(ctx, req, &count); err != nil {
 		return 0, explainAccess(err, scopeReadTokens)
 	}
@@ -120,7 +120,7 @@ func (c *client) countOrgTokens(ctx context.Context, query tokenQuery) (int, err
 // code is not published, so any 2xx counts. A repeat would end tokens made
 // meanwhile: it is never repeated once it may have reached the vendor.
 func (c *client) deleteOrgTokens(ctx context.Context) error {
-	_, err := c.access.Do(ctx, transport.Request{Method: http.MethodDelete, Path: c.orgPath("/api-tokens"), Retry: transport.Unexecuted}, nil)
+	_, err := c.access.Do(ctx, transport.Request{Method: http.MethodDelete, Path: c.orgPath("/api-tokens"), Route: "DELETE " + orgRoute + "/api-tokens", Retry: transport.Unexecuted}, nil)
 	return explainAccess(err, scopeDeleteTokens)
 }
 
@@ -146,7 +146,7 @@ func (c *client) countServiceTokens(ctx context.Context, accounts []string) (ser
 		}
 	}
 	var counts serviceCounts
-	req := transport.Request{Method: http.MethodPost, Path: c.orgPath("/service-accounts/count"), Body: accounts, Retry: transport.Read}
+	req := transport.Request{Method: http.MethodPost, Path: c.orgPath("/service-accounts/count"), Route: "POST " + orgRoute + "/service-accounts/count", Body: accounts, Retry: transport.Read}
 	_, err := c.access.Do(ctx, req, &counts)
 	return counts, explainAccess(err, scopeReadService)
 }
@@ -154,7 +154,7 @@ func (c *client) countServiceTokens(ctx context.Context, accounts []string) (ser
 // serviceTokens calls GET /orgs/{orgId}/service-accounts/api-tokens. 200: a bare
 // array of all service accounts' tokens (documented, newer than the others).
 func (c *client) serviceTokens(ctx context.Context) iter.Seq2[*accessToken, error] {
-	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/service-accounts/api-tokens"), Retry: transport.Read}
+	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/service-accounts/api-tokens"), Route: "GET " + orgRoute + "/service-accounts/api-tokens", Retry: transport.Read}
 	return explained(records[accessToken](ctx, c.access, req), scopeReadService)
 }
 
@@ -169,7 +169,7 @@ func (c *client) accountTokens(ctx context.Context, account, label string) iter.
 		}
 		query := url.Values{}
 		set(query, "tokenLabel", label)
-		req := transport.Request{Method: http.MethodGet, Path: c.accountPath(account), Query: query, Retry: transport.Read}
+		req := transport.Request{Method: http.MethodGet, Path: c.accountPath(account), Route: "GET " + accountRoute, Query: query, Retry: transport.Read}
 		for record, err := range explained(records[accessToken](ctx, c.access, req), scopeReadService) {
 			switch {
 			case err != nil:
@@ -192,9 +192,16 @@ func (c *client) deleteAccountTokens(ctx context.Context, account string) error 
 	if err := checkAccount(providers.PartServiceAccount, account); err != nil {
 		return err
 	}
-	_, err := c.access.Do(ctx, transport.Request{Method: http.MethodDelete, Path: c.accountPath(account), Retry: transport.Unexecuted}, nil)
+	_, err := c.access.Do(ctx, transport.Request{Method: http.MethodDelete, Path: c.accountPath(account), Route: "DELETE " + accountRoute, Retry: transport.Unexecuted}, nil)
 	return explainAccess(err, scopeDeleteService)
 }
+
+// The paths without their ids.
+const (
+	userRoute    = "/users/{account}/manage/api-tokens"
+	orgRoute     = "/admin/api-access/v1/orgs/{org}"
+	accountRoute = orgRoute + "/service-accounts/{account}/api-tokens"
+)
 
 func userPath(account string) string {
 	return "/users/" + url.PathEscape(account) + "/manage/api-tokens"

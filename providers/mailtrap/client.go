@@ -21,6 +21,12 @@ type client struct {
 	resources string // path of the resource tree
 }
 
+// The paths as others see them, in either family: without the account.
+const (
+	tokensRoute    = "/api/api_tokens"
+	resourcesRoute = "/api/permissions/resources"
+)
+
 func newClient(hc *http.Client, c Config, o transport.Options) (*client, error) {
 	wire, err := transport.NewClient(hc, c.BaseURL, c.Credential, transport.Dialect{
 		Provider: providerName,
@@ -52,7 +58,7 @@ func (c *client) accounts(ctx context.Context) ([]string, error) {
 	var accounts []struct {
 		ID text `json:"id"`
 	}
-	_, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: "/api/accounts", Retry: transport.Read}, &accounts)
+	_, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: "/api/accounts", Route: "GET /api/accounts", Retry: transport.Read}, &accounts)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +76,7 @@ func (c *client) accounts(ctx context.Context) ([]string, error) {
 // filter; also 401, 429, and in the account form 403 (assumed). A nil record
 // stands for a null in the array.
 func (c *client) list(ctx context.Context) iter.Seq2[*record, error] {
-	request := transport.Request{Method: http.MethodGet, Path: c.tokens, Retry: transport.Read}
+	request := transport.Request{Method: http.MethodGet, Path: c.tokens, Route: "GET " + tokensRoute, Retry: transport.Read}
 	return func(yield func(*record, error) bool) {
 		for r, err := range transport.Stream[*record](ctx, c.http, request) {
 			if !yield(r, explain(err, request, transport.Response{})) {
@@ -86,7 +92,7 @@ func (c *client) get(ctx context.Context, id string) (*record, error) {
 		return nil, err
 	}
 	var r record
-	response, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: c.token(id), Retry: transport.Read}, &r)
+	response, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: c.token(id), Route: "GET " + tokensRoute + "/{id}", Retry: transport.Read}, &r)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +112,7 @@ func (c *client) get(ctx context.Context, id string) (*record, error) {
 // the answer told is returned beside the error that it does not tell all.
 func (c *client) create(ctx context.Context, body newToken) (*minted, error) {
 	var m minted
-	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.tokens, Body: body, Retry: transport.Unexecuted}, &m)
+	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.tokens, Route: "POST " + tokensRoute, Body: body, Retry: transport.Unexecuted}, &m)
 	if err == nil {
 		err = m.check()
 	}
@@ -123,7 +129,7 @@ func (c *client) reset(ctx context.Context, id string) (*minted, error) {
 		return &minted{}, err
 	}
 	var m minted
-	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.token(id) + "/reset", Retry: transport.Unexecuted}, &m)
+	_, err := c.do(ctx, transport.Request{Method: http.MethodPost, Path: c.token(id) + "/reset", Route: "POST " + tokensRoute + "/{id}/reset", Retry: transport.Unexecuted}, &m)
 	if err == nil {
 		err = m.check()
 	}
@@ -137,7 +143,7 @@ func (c *client) delete(ctx context.Context, id string) (transport.Response, err
 	if err := checkTokenID(id); err != nil {
 		return transport.Response{}, err
 	}
-	response, err := c.do(ctx, transport.Request{Method: http.MethodDelete, Path: c.token(id), Retry: transport.Repeatable}, nil)
+	response, err := c.do(ctx, transport.Request{Method: http.MethodDelete, Path: c.token(id), Route: "DELETE " + tokensRoute + "/{id}", Retry: transport.Repeatable}, nil)
 	if err == nil && response.Status != http.StatusNoContent { // a proxy may answer any other 2xx
 		return response, &providers.Error{
 			Provider: providerName, Code: providers.CodeOutcomeUnknown, Status: response.Status, RequestID: response.RequestID,
@@ -153,7 +159,7 @@ func (c *client) delete(ctx context.Context, id string) (transport.Response, err
 // be given on; also 401, 403, 429.
 func (c *client) tree(ctx context.Context) ([]*node, error) {
 	var nodes []*node
-	_, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: c.resources, Retry: transport.Read}, &nodes)
+	_, err := c.do(ctx, transport.Request{Method: http.MethodGet, Path: c.resources, Route: "GET " + resourcesRoute, Retry: transport.Read}, &nodes)
 	if err != nil {
 		return nil, withMessage(err, providers.CodeForbidden,
 			"the credential may not read which resources the account has, so permissions on them cannot be checked")

@@ -26,6 +26,8 @@ type attempt struct {
 	response   *http.Response
 	body       []byte // of a 2xx that is read whole; more than maxBody bytes are too many
 	err        error  // why there is no answer, or not all of it
+	// observed is told how it ended, and is nil once it was, or where nobody wants to know.
+	observed func(status int, failed string)
 }
 
 func newAttempt(ctx context.Context, timeout time.Duration, credential *secret.Secret) *attempt {
@@ -116,8 +118,40 @@ func (a *attempt) close() {
 	a.abort()
 }
 
+// tell says how the attempt ended.
+func (a *attempt) tell() {
+	if a.observed == nil {
+		return
+	}
+	status := 0
+	if a.response != nil {
+		status = a.response.StatusCode
+	}
+	a.observed(status, a.failure())
+	a.observed = nil
+}
+
+// failure is why there is no whole answer, in a word.
+func (a *attempt) failure() string {
+	switch {
+	case a.err == nil && a.response != nil:
+		return ""
+	case errors.Is(a.err, context.DeadlineExceeded):
+		return "timeout"
+	case errors.Is(a.err, context.Canceled):
+		return "cancelled"
+	case a.response != nil:
+		return "broken_off"
+	case a.err != nil && !a.sent.Load():
+		return "not_connected"
+	default:
+		return "no_answer"
+	}
+}
+
 // abort ends the attempt at once.
 func (a *attempt) abort() {
+	a.tell()
 	a.timer.Stop()
 	a.cancel(nil)
 	if a.response != nil {

@@ -89,8 +89,8 @@ type Request struct {
 	// JSON sets the Content-Type also where there is no body.
 	JSON  bool
 	Retry Rule
-	// Route names the endpoint, without ids, for budgets that the vendor keeps per
-	// route: "GET /tokens/{id}". Empty where the vendor keeps none.
+	// Route names the endpoint, without ids: "GET /tokens/{id}". Budgets that the vendor
+	// keeps per route go by it, and it is what others see of the request.
 	Route string
 }
 
@@ -107,8 +107,10 @@ type Response struct {
 // With returns a client of the same vendor with another credential, whose answers
 // change nothing here: neither what is known of the budgets nor the credential.
 func (c *Client) With(credential secret.Secret) *Client {
+	options := c.options
+	options.ObserveBudget = nil // it is another credential's
 	return &Client{
-		http: c.http, base: c.base, dialect: c.dialect, options: c.options, source: fixed{credential},
+		http: c.http, base: c.base, dialect: c.dialect, options: options, source: fixed{credential},
 		pacer: newPacer(c.options.Reserve), retries: c.retries, reading: make(chan struct{}, 1),
 	}
 }
@@ -257,7 +259,8 @@ func (c *Client) exchange(ctx context.Context, req Request, whole bool) (*attemp
 			return nil, Response{}, c.fail(providers.CodeInvalidArgument, "the request cannot be written as JSON", err)
 		}
 	}
-	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, req, payload, whole) })
+	sent := 0
+	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, req, payload, whole, &sent) })
 	response := Response{Attempts: t.count, MayHaveActed: t.doubt}
 	if err != nil {
 		return nil, response, c.doubted(req, t, err)
@@ -302,12 +305,12 @@ func (c *Client) doubted(req Request, t tries, err error) error {
 
 // attemptRenewing makes one attempt and, where the vendor refused the
 // credential and its source now gives another, one more. A 401 was not executed.
-func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byte, whole bool) (*attempt, error) {
+func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byte, whole bool, sent *int) (*attempt, error) {
 	credential, err := c.current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.attempt(ctx, req, payload, credential, whole)
+	a, err := c.attempt(ctx, req, payload, credential, whole, sent)
 	if err != nil || a.err != nil || a.response.StatusCode != http.StatusUnauthorized {
 		return a, err
 	}
@@ -316,14 +319,19 @@ func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byt
 		return a, nil
 	}
 	a.close()
-	return c.attempt(ctx, req, payload, renewed, whole)
+	return c.attempt(ctx, req, payload, renewed, whole, sent)
 }
 
-func (c *Client) attempt(ctx context.Context, req Request, payload []byte, credential *secret.Secret, whole bool) (*attempt, error) {
+// attempt sends the request, which was sent as often before as sent says.
+func (c *Client) attempt(ctx context.Context, req Request, payload []byte, credential *secret.Secret, whole bool, sent *int) (*attempt, error) {
 	if err := c.pacer.wait(ctx, req.Route); err != nil {
 		return nil, c.pacingError(err)
 	}
 	a := newAttempt(ctx, c.options.Timeout, credential)
+	if c.options.ObserveRequest != nil {
+		a.observed = c.options.ObserveRequest(ctx, Sending{Method: req.Method, Route: req.Route, Host: Host(c.base), Resend: *sent})
+	}
+	*sent++
 	if err := c.send(a, req, payload); err != nil {
 		a.close()
 		return nil, err
@@ -331,6 +339,9 @@ func (c *Client) attempt(ctx context.Context, req Request, payload []byte, crede
 	providers.NoteRequest(ctx, a.requestID(c.dialect.RequestID), req.Retry.isChange())
 	if whole && a.err == nil && a.isAccepted() {
 		a.read()
+	}
+	if whole || a.err != nil || !a.isAccepted() { // the pause before another attempt is no part of it
+		a.tell()
 	}
 	return a, nil
 }
@@ -353,9 +364,23 @@ func (c *Client) send(a *attempt, req Request, payload []byte) error {
 		c.pacer.hold(now, retryAfter(response.Header, now))
 	}
 	if c.dialect.Budgets != nil {
-		c.pacer.learn(c.dialect.Budgets(response.Header, now), now, req.Route)
+		c.learn(c.dialect.Budgets(response.Header, now), now, req.Route)
 	}
 	return nil
+}
+
+// learn takes what an answer told of the budgets, and tells it on.
+func (c *Client) learn(budgets []Budget, now time.Time, route string) {
+	for _, b := range c.pacer.learn(budgets, now, route) {
+		if c.options.ObserveBudget == nil {
+			return
+		}
+		of := ""
+		if b.PerRoute {
+			of = route
+		}
+		c.options.ObserveBudget(b, of)
+	}
 }
 
 func (c *Client) build(a *attempt, req Request, payload []byte) (*http.Request, error) {

@@ -157,10 +157,11 @@ func (p *pacer) hold(now time.Time, wait time.Duration) {
 	}
 }
 
-// learn takes what an answer to a request of the route told.
-func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
+// learn takes what an answer to a request of the route told, and returns what of it
+// is news.
+func (p *pacer) learn(budgets []Budget, now time.Time, route string) (news []Budget) {
 	if len(budgets) == 0 {
-		return
+		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -185,7 +186,9 @@ func (p *pacer) learn(budgets []Budget, now time.Time, route string) {
 		}
 		w.Budget = b
 		w.largest = max(w.largest, b.Remaining)
+		news = append(news, b)
 	}
+	return news
 }
 
 func (c *Client) pacingError(err error) error {

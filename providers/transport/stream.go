@@ -25,6 +25,7 @@ func Stream[T any](ctx context.Context, c *Client, req Request) iter.Seq2[T, err
 		a.timer.Stop() // a stream may last; from here on only its silence is limited
 		guarded := &guardedReader{r: a.response.Body, silence: c.options.Timeout, stop: a.timeOut}
 		if err := decodeArray(guarded, func(element T) bool { return yield(element, nil) }); err != nil {
+			a.fail(err)
 			yield(zero, c.brokenStream(ctx, a, req, response, err))
 		}
 	}

@@ -4,6 +4,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -21,6 +22,21 @@ type Options struct {
 	CAFile    string        // PEM certificates trusted besides the system's
 	Timeout   time.Duration // for one attempt, from dial to the last byte; of a stream, to its headers and for each silence
 	Reserve   float64       // share of a vendor's budget left to everybody else, 0 to 1
+	// ObserveRequest is told of every request right before it is sent, and end once with the status of
+	// its answer, 0 where there is none, and with why there is no whole answer, empty where there is.
+	// Nil: nobody is told.
+	ObserveRequest func(ctx context.Context, s Sending) (end func(status int, failed string))
+	// ObserveBudget is told what an answer tells of a budget; route is empty where the budget is for all
+	// routes. Nil: nobody is told.
+	ObserveBudget func(b Budget, route string)
+}
+
+// Sending is a request as others may see it: without ids, headers and body.
+type Sending struct {
+	Method string
+	Route  string // of the request
+	Host   string // the vendor's, as [Host] spells it
+	Resend int    // how often it was sent before
 }
 
 // The limits of one exchange.
