@@ -66,6 +66,10 @@ func (o *Options) address(r *http.Request) origin {
 	return origin{addr, true}
 }
 
+// Address returns the IP address where r comes from, as far as proxies are trusted; empty where nobody
+// knows.
+func (o *Options) Address(r *http.Request) string { return o.address(r).String() }
+
 func (o *Options) trusts(addr netip.Addr) bool {
 	return slices.ContainsFunc(o.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(addr) })
 }

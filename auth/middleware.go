@@ -96,6 +96,9 @@ type Options struct {
 	Basic func(*http.Request) bool
 	// Log takes what is refused; nil: nothing is logged.
 	Log *slog.Logger
+	// Refused is told of each caller who is refused, and why: no_token, refused, no_role, unavailable or
+	// throttled. Nil: nobody is told.
+	Refused func(reason string)
 }
 
 // Middleware lets requests of known callers with a role pass, with the Principal in their context and
@@ -104,6 +107,9 @@ type Options struct {
 func Middleware(a Authenticator, o Options) func(http.Handler) http.Handler {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Refused == nil {
+		o.Refused = func(string) {}
 	}
 	d := &door{Options: o, authenticator: a, failures: newThrottle()}
 	return func(next http.Handler) http.Handler {
@@ -131,6 +137,7 @@ type door struct {
 func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 	from := d.address(r)
 	if wait := d.failures.wait(from, time.Now()); wait > 0 {
+		d.Refused("throttled")
 		d.refuseFor(w, http.StatusTooManyRequests, wait, "too_many_failures", "too many tokens from this address were refused; try again later")
 		return Principal{}, false
 	}
@@ -143,15 +150,19 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 	case err == nil:
 		return principal, true
 	case errors.Is(err, ErrNoToken):
+		d.Refused("no_token")
 		d.Log.Debug("caller refused", "address", from.String(), "reason", err)
 		d.challenge(w, r, "", "send a bearer token in the Authorization header")
 	case errors.Is(err, ErrNoRole):
+		d.Refused("no_role")
 		d.Log.Warn("caller refused", "address", from.String(), "principal", principal.Name, "reason", err)
 		d.forbid(w)
 	case errors.Is(err, ErrUnavailable):
+		d.Refused("unavailable")
 		d.Log.Warn("caller refused", "address", from.String(), "reason", err)
 		d.refuseFor(w, http.StatusServiceUnavailable, retryUnavailable, "cannot_judge", "the token cannot be judged now; try again later")
 	default:
+		d.Refused("refused")
 		d.Log.Warn("caller refused", "address", from.String(), "reason", err)
 		if d.failures.add(from, time.Now()) {
 			d.Log.Warn("address throttled", "address", from.String())
