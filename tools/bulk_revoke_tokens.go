@@ -73,7 +73,7 @@ func bulkRevokeTokens() Tool {
 }
 
 func handleBulkRevokeTokens(ctx context.Context, c *Call, in bulkRevokeTokensIn) (any, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
 	}

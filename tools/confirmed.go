@@ -11,6 +11,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -29,6 +30,14 @@ type preview struct {
 }
 
 func (p *preview) markReplayed() { p.Replayed = true }
+
+// status tells what a call came to. One that got the result of an earlier call did nothing.
+func (p preview) status() string {
+	if p.Replayed {
+		return "replayed"
+	}
+	return p.Status
+}
 
 // warn adds a warning, if there is one.
 func (p *preview) warn(warning string) {
@@ -96,6 +105,7 @@ func (f flow[Plan, Out]) run(ctx context.Context, c *Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	telemetry.CallFrom(ctx).Preview(check.Preview.ID)
 	if check.Verdict != ledger.Accepted {
 		return f.answer(ctx, c, check, arguments)
 	}
@@ -247,7 +257,8 @@ func (f flow[Plan, Out]) show(ctx context.Context, c *Call, arguments json.RawMe
 		shown.Next = "nothing was changed yet. " + whoAgrees(needed) + " must agree first: " + c.wayToApprove(ctx, opened.ID, needed) +
 			"; then call again with the same arguments and this confirm code"
 	}
-	c.Log.Info("preview", "tool", c.Tool.Name, "preview", opened.ID, "targets", len(p.targets))
+	telemetry.CallFrom(ctx).Preview(opened.ID)
+	c.Log.Info("preview", "preview", opened.ID, "tool", c.Tool.Name, "connection", f.connection.Name, "principal", c.Principal.Name, "targets", len(p.targets))
 	return f.wrap(shown, table), nil
 }
 

@@ -75,7 +75,7 @@ func handleCountTokens(ctx context.Context, c *Call, in countTokensIn) (countTok
 	if err != nil {
 		return countTokensOut{}, err
 	}
-	connections, err := c.selected(in.Connection)
+	connections, err := c.selected(ctx, in.Connection)
 	if err != nil {
 		return countTokensOut{}, err
 	}

@@ -44,7 +44,7 @@ func createLaunchDarklyToken() Tool {
 }
 
 func handleCreateLaunchDarklyToken(ctx context.Context, c *Call, in createLaunchDarklyTokenIn) (any, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func createMailtrapToken() Tool {
 }
 
 func handleCreateMailtrapToken(ctx context.Context, c *Call, in createMailtrapTokenIn) (any, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
 	}

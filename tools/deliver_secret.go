@@ -29,6 +29,8 @@ type deliverSecretOut struct {
 	Next        string     `json:"next,omitempty"`
 }
 
+func (d deliverSecretOut) status() string { return d.Status }
+
 const statusDelivered = "delivered"
 
 func deliverSecret() Tool {
@@ -51,7 +53,7 @@ func handleDeliverSecret(ctx context.Context, c *Call, in deliverSecretIn) (deli
 	if err := waitsInEscrow(&op); err != nil {
 		return deliverSecretOut{}, err
 	}
-	connection, err := c.connection(op.Connection)
+	connection, err := c.connection(ctx, op.Connection)
 	if err != nil {
 		return deliverSecretOut{}, err
 	}

@@ -33,7 +33,7 @@ func getToken() Tool {
 }
 
 func handleGetToken(ctx context.Context, c *Call, in getTokenIn) (getTokenOut, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return getTokenOut{}, err
 	}

@@ -72,7 +72,7 @@ func handleListOperations(ctx context.Context, c *Call, in listOperationsIn) (li
 		return out, err
 	}
 	in.Limit = cmp.Or(in.Limit, defaultOperations)
-	q, err := c.operationQuery(in, from)
+	q, err := c.operationQuery(ctx, in, from)
 	if err != nil || !c.HasLedger() {
 		return out, err
 	}
@@ -134,7 +134,7 @@ func (c *Call) continuedOperations(in listOperationsIn) (listOperationsIn, place
 	return before, p, err
 }
 
-func (c *Call) operationQuery(in listOperationsIn, from place) (ledger.Query, error) {
+func (c *Call) operationQuery(ctx context.Context, in listOperationsIn, from place) (ledger.Query, error) {
 	q := ledger.Query{Tool: in.Tool, Outcome: ledger.Outcome(in.Outcome), TopLevel: true, Limit: in.Limit}
 	if names := changingTools(); in.Tool != "" && !slices.Contains(names, in.Tool) {
 		return q, &Problem{Code: "invalid_argument", Message: "argument tool: " + quoted(in.Tool) + " is no tool that changes something", Valid: names, Next: "choose one of valid"}
@@ -143,7 +143,7 @@ func (c *Call) operationQuery(in listOperationsIn, from place) (ledger.Query, er
 		q.Principal = c.Principal.Name
 	}
 	if in.Connection != "" {
-		connection, err := c.connection(in.Connection)
+		connection, err := c.connection(ctx, in.Connection)
 		if err != nil {
 			return q, err
 		}

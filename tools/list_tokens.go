@@ -108,7 +108,7 @@ func handleListTokens(ctx context.Context, c *Call, in listTokensIn) (listTokens
 		return listTokensOut{}, err
 	}
 	filter.VendorSearch = true // coverage says so; count_tokens and bulk_revoke_tokens read everything
-	connections, err := c.selected(in.Connection)
+	connections, err := c.selected(ctx, in.Connection)
 	if err != nil {
 		return listTokensOut{}, err
 	}
@@ -203,11 +203,11 @@ func sameArguments(in any, before json.RawMessage) error {
 }
 
 // selected returns the named connection, or all that the tool works on.
-func (c *Call) selected(name string) ([]*Connection, error) {
+func (c *Call) selected(ctx context.Context, name string) ([]*Connection, error) {
 	if name == "" {
 		return c.serving(c.Tool), nil
 	}
-	connection, err := c.connection(name)
+	connection, err := c.connection(ctx, name)
 	if err != nil {
 		return nil, err
 	}

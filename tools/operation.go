@@ -13,6 +13,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -87,6 +88,7 @@ func (c *Call) begin(ctx context.Context, id string, i ledger.Intent, limits ...
 	}
 	o := &operation{call: c, lease: lease, id: lease.ID()}
 	c.open = append(c.open, o)
+	telemetry.CallFrom(ctx).Operation(o.id)
 	o.log("operation begun", "targets", len(i.Targets)+i.MoreTargets)
 	fault.Point("intent")
 	return o, nil
@@ -229,6 +231,7 @@ func (c *Call) refused(ctx context.Context, i ledger.Intent, cause error) {
 		c.Log.Error("refusal not on record", "tool", c.Tool.Name, "connection", i.Connection, "code", code, "error", err)
 		return
 	}
+	telemetry.CallFrom(ctx).Operation(op.ID)
 	c.Log.Info("operation refused", "operation", op.ID, "tool", i.Tool, "connection", i.Connection, "principal", i.Principal, "code", code, "head", head.Hash)
 }
 

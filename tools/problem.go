@@ -10,6 +10,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -68,13 +69,15 @@ func sentence(err error) string {
 }
 
 // ErrorResult renders an error as a tool result without structured content: the
-// official SDK validates that against the output schema even then.
-func ErrorResult(log *slog.Logger, tool string, err error) *mcp.CallToolResult {
+// official SDK validates that against the output schema even then. The call that ctx
+// carries has failed with its code.
+func ErrorResult(ctx context.Context, log *slog.Logger, tool string, err error) *mcp.CallToolResult {
 	problem := problemOf(err)
 	if problem == nil {
 		log.Error("tool failed", "tool", tool, "error", err)
 		problem = &Problem{Code: "internal_error", Message: "the server failed", Next: "ask the operator to look into the server's log"}
 	}
+	telemetry.CallFrom(ctx).Failed(problem.Code)
 	text, err := compact(problem)
 	if err != nil {
 		text = `{"code":"internal_error","message":"the error cannot be written as JSON"}`

@@ -9,6 +9,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/fault"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -49,7 +50,7 @@ type revokePlan struct {
 }
 
 func handleRevokeToken(ctx context.Context, c *Call, in revokeTokenIn) (any, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +244,7 @@ func (c *Call) recordGone(ctx context.Context, i ledger.Intent) (operation, warn
 		c.Log.Error("outcome not on record", "outcome", ledger.AlreadyGone, "error", err)
 		return "", "that the token was gone already could not be put on record"
 	}
+	telemetry.CallFrom(ctx).Operation(op.ID)
 	c.Log.Info("operation ended", "operation", op.ID, "tool", i.Tool, "connection", i.Connection, "principal", i.Principal, "outcome", op.Outcome, "head", head.Hash)
 	return op.ID, ""
 }

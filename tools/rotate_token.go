@@ -67,7 +67,7 @@ type rotation struct {
 const statusRotated = "rotated"
 
 func handleRotateToken(ctx context.Context, c *Call, in rotateTokenIn) (any, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
@@ -133,7 +135,9 @@ type Env struct {
 	// Setup says what to set where no connection is configured.
 	Setup []string
 	Log   *slog.Logger
-	Now   func() time.Time
+	// Telemetry measures the calls.
+	Telemetry *telemetry.Telemetry
+	Now       func() time.Time
 	// VendorTime bounds one vendor call. What was sent when the server stops has as
 	// long to be answered.
 	VendorTime time.Duration
@@ -244,7 +248,7 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 			if r := recover(); r != nil {
 				// The panic's value may hold anything; only its place is logged.
 				env.Log.Error("tool panicked", "tool", t.Name, "stack", string(debug.Stack()))
-				result = ErrorResult(env.Log, t.Name, errors.New("panic"))
+				result = ErrorResult(ctx, env.Log, t.Name, errors.New("panic"))
 			}
 		}()
 		defer env.Work.Begin()()
@@ -258,16 +262,30 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 		defer cancel()
 		call := &Call{Env: env, Tool: t, Principal: principal, request: request, server: s}
 		defer call.abandon(ctx)
-		started := env.Now()
 		out, err := call.handle(ctx, rawArguments(request))
-		env.Log.Info("call", "tool", t.Name, "principal", principal.Name, "took", env.Now().Sub(started).Round(time.Millisecond), "failed", err != nil)
 		if err != nil {
-			return ErrorResult(env.Log, t.Name, err), nil
+			return ErrorResult(ctx, env.Log, t.Name, err), nil
 		}
+		telemetry.CallFrom(ctx).Ended(outcomeOf(out))
 		if asking, ok := out.(*mcp.CallToolResult); ok {
 			return asking, nil
 		}
-		return structuredResult(env.Log, t.Name, out), nil
+		return structuredResult(ctx, env.Log, t.Name, out), nil
+	}
+}
+
+// changed is a result with a status, which is one of the constants of its tool.
+type changed interface{ status() string }
+
+// outcomeOf is what a call came to, where it did not fail.
+func outcomeOf(out any) string {
+	switch out := out.(type) {
+	case *mcp.CallToolResult:
+		return telemetry.OutcomeAsked
+	case changed:
+		return cmp.Or(out.status(), telemetry.OutcomeOK)
+	default:
+		return telemetry.OutcomeOK
 	}
 }
 
@@ -305,10 +323,10 @@ func rawArguments(request mcp.CallToolRequest) json.RawMessage {
 
 // structuredResult gives a result as structured content and as text. The library
 // writes a struct faster than it copies JSON, which it checks letter by letter.
-func structuredResult(log *slog.Logger, tool string, out any) *mcp.CallToolResult {
+func structuredResult(ctx context.Context, log *slog.Logger, tool string, out any) *mcp.CallToolResult {
 	text, err := compact(out)
 	if err != nil {
-		return ErrorResult(log, tool, fmt.Errorf("result as JSON: %w", err))
+		return ErrorResult(ctx, log, tool, fmt.Errorf("result as JSON: %w", err))
 	}
 	return &mcp.CallToolResult{
 		Content:           []mcp.Content{mcp.TextContent{Type: "text", Text: text}},
@@ -333,11 +351,12 @@ func writeCompact(w io.Writer, v any) error {
 }
 
 // connection returns the named connection if the tool works on it.
-func (c *Call) connection(name string) (*Connection, error) {
+func (c *Call) connection(ctx context.Context, name string) (*Connection, error) {
 	serving := c.serving(c.Tool)
 	var names []string
 	for _, connection := range serving {
 		if connection.Name == name {
+			telemetry.CallFrom(ctx).On(name, connection.Provider.Name())
 			return connection, nil
 		}
 		names = append(names, connection.Name)

@@ -55,7 +55,7 @@ type update struct {
 const statusUpdated = "updated"
 
 func handleUpdateLaunchDarklyToken(ctx context.Context, c *Call, in updateLaunchDarklyTokenIn) (any, error) {
-	connection, err := c.connection(in.Connection)
+	connection, err := c.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
 	}

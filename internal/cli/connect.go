@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/internal/statekeys"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -79,12 +81,13 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 	if err != nil {
 		return nil, func() {}, err
 	}
+	measured := telemetry.New(a.version, log)
 	var connections []*tools.Connection
 	var plain []*providers.Connection
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
 		settings := c.Connections[name]
-		provider, err := vendors()[settings.Provider](hc, settings, options)
+		provider, err := vendors()[settings.Provider](hc, settings, observed(options, measured.Vendor(settings.Provider, name)))
 		if err != nil {
 			problems = append(problems, fmt.Errorf("connections.%s: %w", name, err))
 			continue
@@ -116,14 +119,31 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 			log.Error("the ledger was not closed", "error", err)
 		}
 	}
+	measured.Standing(func(ctx context.Context) (telemetry.Standing, error) {
+		if !ledger.Exists(ledgerPath(c)) { // to look at it does not make it
+			return telemetry.Standing{}, nil
+		}
+		s, err := record.Standing(ctx)
+		return telemetry.Standing(s), err
+	})
 	return &tools.Env{
-		Registry: providers.NewRegistry(plain...), Connections: connections,
+		Telemetry: measured,
+		Registry:  providers.NewRegistry(plain...), Connections: connections,
 		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: keys.Present(statekeys.Fingerprints),
 		Ledger: record, HasLedger: func() bool { return ledger.Exists(ledgerPath(c)) },
 		Escrow: sink.NewEscrow(c.StateDir, shared, recovery), EscrowRetention: c.EscrowRetention,
 		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c), ApprovedOverHTTP: c.Auth.HasApprovers(),
 		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
 	}, release, nil
+}
+
+// observed returns options whose requests are measured.
+func observed(o transport.Options, v telemetry.Vendor) transport.Options {
+	o.ObserveRequest = func(ctx context.Context, s transport.Sending) func(int, string) {
+		return v.BeginRequest(ctx, telemetry.Request(s))
+	}
+	o.ObserveBudget = func(b transport.Budget, route string) { v.Budget(b.Name, route, b.Limit, b.Remaining, b.Reset) }
+	return o
 }
 
 // approveCommand is what the operator types to approve a preview of this server's, with

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
@@ -22,7 +24,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve over stdio, or with --listen over HTTP",
 		Long: "Serves over stdio, or with --listen over HTTP: Streamable HTTP at /mcp, server-sent events\n" +
-			"at /sse and /message, and /healthz and /readyz for whoever watches it.\n\n" +
+			"at /sse and /message, /healthz and /readyz for whoever watches it, and /metrics.\n\n" +
 			"Callers over HTTP are those of the section auth of the configuration file. Without it they\n" +
 			"present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters), else a random\n" +
 			"one that is made and shown once on standard error. Beyond this machine it wants TLS. The section serve of the configuration file has the same settings.",
@@ -40,7 +42,7 @@ func (a *app) serveCommand() *cobra.Command {
 // the command line was parsed.
 func serveFlags(cmd *cobra.Command) func() *config.ServeFlags {
 	var f config.ServeFlags
-	var behindTLSProxy bool
+	var behindTLSProxy, metricsOpen bool
 	var maxSessions, maxCalls int
 	flags := cmd.Flags()
 	flags.StringVar(&f.Listen, "listen", "", "address for HTTP, for example 127.0.0.1:7777")
@@ -51,11 +53,14 @@ func serveFlags(cmd *cobra.Command) func() *config.ServeFlags {
 	flags.StringSliceVar(&f.AllowedHosts, "allowed-hosts", nil, "names by which clients reach the server, HOST or HOST:PORT (default the listener's own)")
 	flags.StringSliceVar(&f.AllowedOrigins, "allowed-origins", nil, "origins of web pages that may call from elsewhere, for example https://app.example.com")
 	flags.StringSliceVar(&f.TrustedProxies, "trusted-proxies", nil, "addresses or networks of proxies whose X-Forwarded-For counts, for example 10.0.0.0/8")
+	flags.StringVar(&f.MetricsListen, "metrics-listen", "", "address for /metrics alone, without authentication, for example 127.0.0.1:9464 (default: on the main listener, for callers who may read)")
+	flags.BoolVar(&metricsOpen, "metrics-open", false, "let --metrics-listen be an address that other machines reach")
 	flags.IntVar(&maxSessions, "max-sessions", 0, "sessions that may be open at the same time (default 1000)")
 	flags.IntVar(&maxCalls, "max-calls", 0, "calls that one caller may have under way at the same time (default 16)")
 	return func() *config.ServeFlags {
 		for name, set := range map[string]func(){
 			"behind-tls-proxy": func() { f.BehindTLSProxy = &behindTLSProxy },
+			"metrics-open":     func() { f.MetricsOpen = &metricsOpen },
 			"max-sessions":     func() { f.MaxSessions = &maxSessions },
 			"max-calls":        func() { f.MaxCalls = &maxCalls },
 		} {
@@ -79,6 +84,8 @@ func (a *app) serve(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	end := s.env.Telemetry.Export(cmd.Context())
+	defer end()
 	if !a.listens(s.config) {
 		s.log.Debug("serving over stdio", "connections", len(s.env.Connections))
 		return server.Stdio(cmd.Context(), mcp, s.env.Work, a.streams.In, a.streams.Out, s.config.Timeout, s.log)
@@ -103,19 +110,31 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 	if err != nil {
 		return err
 	}
+	var metrics net.Listener
+	if c.MetricsListen != "" {
+		if metrics, err = server.ListenMetrics(ctx, c.MetricsListen, c.MetricsOpen); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
 	if c.Transport != config.TransportSSE {
 		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/mcp\n", listener.URL)
 	}
 	if c.Transport != config.TransportHTTP {
 		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/sse\n", listener.URL)
 	}
+	if metrics != nil {
+		fmt.Fprintf(a.streams.Err, "tokenreeve serves http://%s/metrics\n", metrics.Addr())
+	}
 	if shown != "" {
 		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
 	}
+	door := auth.Options{
+		Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Basic: server.TakesBasic, Log: s.log,
+		Refused: s.env.Telemetry.Refused,
+	}
 	return server.HTTP(ctx, mcp, s.env.Work, listener, server.HTTPOptions{
-		Authenticate: auth.Middleware(callers, auth.Options{
-			Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Basic: server.TakesBasic, Log: s.log,
-		}),
+		Authenticate: auth.Middleware(callers, door), Address: door.Address,
+		Telemetry: s.env.Telemetry, MetricsListener: metrics,
 		Env:       s.env,
 		Resource:  s.config.Auth.OIDC.AsResource(),
 		Transport: c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,

@@ -63,5 +63,5 @@ func (i Inspection) IsSound(places ...string) bool {
 // CanServe reports whether nothing is wrong with how HTTP is to be served.
 func (i Inspection) CanServe() bool {
 	flags := flagPlaces()
-	return i.IsSound("serve", "--trusted-proxies", flags.listen, flags.transport, flags.cert, flags.key, flags.hosts, flags.origins, flags.sessions, flags.calls)
+	return i.IsSound("serve", "--trusted-proxies", flags.listen, flags.transport, flags.cert, flags.key, flags.hosts, flags.origins, flags.metrics, flags.sessions, flags.calls)
 }

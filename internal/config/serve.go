@@ -25,6 +25,8 @@ type ServeFlags struct {
 	AllowedHosts   []string // --allowed-hosts
 	AllowedOrigins []string // --allowed-origins
 	TrustedProxies []string // --trusted-proxies
+	MetricsListen  string   // --metrics-listen
+	MetricsOpen    *bool    // --metrics-open
 	MaxSessions    *int     // --max-sessions
 	MaxCalls       *int     // --max-calls
 }
@@ -42,7 +44,7 @@ func ServeOf(flags ServeFlags) (Serve, error) {
 
 // servePlaces are where each setting was said, for problems.
 type servePlaces struct {
-	listen, transport, cert, key, hosts, origins, sessions, calls string
+	listen, transport, cert, key, hosts, origins, metrics, sessions, calls string
 }
 
 // checkServe judges what the file says.
@@ -56,7 +58,7 @@ func (l *loader) checkServe() {
 	}
 	l.judgeProxies("serve.trusted_proxies", s.TrustedProxies)
 	l.judgeServe(*s, servePlaces{
-		"serve.listen", "serve.transport", "serve.tls.cert", "serve.tls.key", "serve.allowed_hosts", "serve.allowed_origins", "serve.max_sessions", "serve.max_calls",
+		"serve.listen", "serve.transport", "serve.tls.cert", "serve.tls.key", "serve.allowed_hosts", "serve.allowed_origins", "serve.metrics_listen", "serve.max_sessions", "serve.max_calls",
 	})
 }
 
@@ -86,6 +88,10 @@ func (l *loader) applyServeFlags(f ServeFlags) {
 		s.TrustedProxies = f.TrustedProxies
 		l.judgeProxies("--trusted-proxies", s.TrustedProxies)
 	}
+	s.MetricsListen = orElse(f.MetricsListen, s.MetricsListen)
+	if f.MetricsOpen != nil {
+		s.MetricsOpen = *f.MetricsOpen
+	}
 	if f.MaxSessions != nil {
 		s.MaxSessions = *f.MaxSessions
 	}
@@ -98,7 +104,7 @@ func (l *loader) applyServeFlags(f ServeFlags) {
 }
 
 func flagPlaces() servePlaces {
-	return servePlaces{"--listen", "--transport", "--tls-cert", "--tls-key", "--allowed-hosts", "--allowed-origins", "--max-sessions", "--max-calls"}
+	return servePlaces{"--listen", "--transport", "--tls-cert", "--tls-key", "--allowed-hosts", "--allowed-origins", "--metrics-listen", "--max-sessions", "--max-calls"}
 }
 
 func (l *loader) flagPath(place, path string) string {
@@ -116,6 +122,9 @@ func (l *loader) judgeServe(s Serve, at servePlaces) {
 	ps := &l.problems
 	if _, _, err := net.SplitHostPort(s.Listen); s.Listen != "" && err != nil {
 		ps.add(at.listen, "is %s; valid: HOST:PORT, for example 127.0.0.1:7777", quote(s.Listen))
+	}
+	if _, _, err := net.SplitHostPort(s.MetricsListen); s.MetricsListen != "" && err != nil {
+		ps.add(at.metrics, "is %s; valid: HOST:PORT, for example 127.0.0.1:9464", quote(s.MetricsListen))
 	}
 	checkOneOf(ps, at.transport, s.Transport, []string{TransportSSE, TransportHTTP, TransportBoth})
 	if s.TLS.Cert == "" && s.TLS.Key != "" {

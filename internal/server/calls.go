@@ -49,7 +49,7 @@ func boundCalls(calls *tally, open *openSessions, log *slog.Logger) mcpserver.To
 		return func(ctx context.Context, request mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 			caller := callerOf(ctx)
 			if !calls.begin(caller) {
-				return tools.ErrorResult(log, request.Params.Name, &tools.Problem{
+				return tools.ErrorResult(ctx, log, request.Params.Name, &tools.Problem{
 					Code:    "too_many_calls",
 					Message: fmt.Sprintf("nothing was done: %d calls of this caller are under way, which is the most at a time", calls.max),
 					Next:    "wait until one of them was answered, then call again; the operator can raise --max-calls",

@@ -13,6 +13,7 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -46,6 +47,13 @@ type HTTPOptions struct {
 	Env *tools.Env
 	// Resource tells clients where access tokens come from; the zero one tells nothing.
 	Resource auth.Resource
+	// Telemetry counts requests and sessions, and is what /metrics shows; nil: it shows nothing else.
+	Telemetry *telemetry.Telemetry
+	// MetricsListener is where /metrics stands, for whoever reaches it; nil: it stands on the main
+	// listener, for callers who may read. HTTP closes it.
+	MetricsListener net.Listener
+	// Address finds out where a request comes from; by default the connection tells.
+	Address func(*http.Request) string
 	// Transport is which of the transports is served; both by default.
 	Transport string
 	// Hosts are the names, HOST:PORT or HOST alone, by which clients reach the listener; those of
@@ -88,6 +96,12 @@ func (o HTTPOptions) withDefaults(l *Listener) HTTPOptions {
 	o.Transport = cmp.Or(o.Transport, TransportBoth)
 	o.MaxSessions = cmp.Or(o.MaxSessions, defaultSessions)
 	o.MaxCalls = cmp.Or(o.MaxCalls, defaultCalls)
+	if o.Telemetry == nil {
+		o.Telemetry = telemetry.New("", slog.New(slog.DiscardHandler))
+	}
+	if o.Address == nil {
+		o.Address = peerOf
+	}
 	o.Times = o.Times.withDefaults()
 	if len(o.Hosts) == 0 {
 		o.Hosts = l.Hosts
@@ -106,6 +120,10 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 	}
 	o = o.withDefaults(l)
 	v := newService(s, work, l, o, logger)
+	if o.MetricsListener != nil {
+		end := v.serveMetrics(ctx, o.MetricsListener)
+		defer end()
+	}
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
 	defer disconnect()
 	httpServer := &http.Server{

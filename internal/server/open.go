@@ -124,6 +124,17 @@ func (o *openSessions) endAll() {
 	}
 }
 
+// count returns how many sessions of each transport are open.
+func (o *openSessions) count() map[string]int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	counts := map[string]int{TransportSSE: 0, TransportHTTP: 0}
+	for _, s := range o.all {
+		counts[s.transport]++
+	}
+	return counts
+}
+
 func (o *openSessions) list() []*openSession {
 	o.mu.Lock()
 	defer o.mu.Unlock()

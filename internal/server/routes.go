@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
@@ -32,6 +33,7 @@ func Routes() []Route {
 	return []Route{
 		{Method: "GET", Path: "/healthz", IsOpen: true, serve: (*service).health},
 		{Method: "GET", Path: "/readyz", IsOpen: true, serve: (*service).ready},
+		{Method: "GET", Path: metricsPath, serve: (*service).metrics},
 		{Method: "GET", Path: "/sse", Transport: TransportSSE, serve: (*service).openEvents},
 		{Method: "POST", Path: "/message", Transport: TransportSSE, serve: (*service).eventMessage},
 		{Method: "POST", Path: "/mcp", Transport: TransportHTTP, serve: (*service).postMessage},
@@ -45,6 +47,7 @@ func Routes() []Route {
 // service is what stands behind the routes.
 type service struct {
 	options    HTTPOptions
+	log        *slog.Logger
 	work       *tools.Tracker
 	open       *openSessions
 	messages   *tally
@@ -59,13 +62,14 @@ type service struct {
 
 func newService(s *mcpserver.MCPServer, work *tools.Tracker, l *Listener, o HTTPOptions, logger *slog.Logger) *service {
 	v := &service{
-		options: o, work: work, pages: newPages(), access: newAccess(o.Hosts, o.Origins, l.isSecure),
+		options: o, log: logger, work: work, pages: newPages(), access: newAccess(o.Hosts, o.Origins, l.isSecure),
 		scheme: "http", hasTLS: strings.HasPrefix(l.URL, "https://"), open: newOpenSessions(o.MaxSessions),
 		messages: newTally(max(minMessages, messagesForCall*o.MaxCalls)), requests: tools.NewTracker(),
 	}
 	if l.isSecure {
 		v.scheme = "https"
 	}
+	o.Telemetry.Sessions(v.open.count)
 	s.Use(boundCalls(newTally(o.MaxCalls), v.open, logger))
 	v.events = newEvents(s, o)
 	v.streamable = newStreamable(s, v.open, o, logger)
@@ -80,6 +84,9 @@ func (v *service) handler() http.Handler {
 		if route.Transport != "" && v.options.Transport != TransportBoth && v.options.Transport != route.Transport {
 			continue
 		}
+		if route.Path == metricsPath && v.options.MetricsListener != nil {
+			continue
+		}
 		var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route.serve(v, w, r) })
 		if route.Transport != "" {
 			h = v.naming(h)
@@ -90,23 +97,25 @@ func (v *service) handler() http.Handler {
 		if route.IsPage {
 			h = v.pages.guard(h)
 		}
-		mux.Handle(route.Method+" "+route.Path, h)
+		mux.Handle(route.Method+" "+route.Path, on(route.Path, h))
 	}
 	if !v.options.Resource.IsZero() { // for whoever has no token yet
 		for _, path := range v.options.Resource.MetadataPaths() {
-			mux.Handle("GET "+path, v.options.Resource.Metadata())
+			mux.Handle("GET "+path, on(path, v.options.Resource.Metadata()))
 		}
 	}
 	return v.bounded(v.access.check(mux))
 }
 
-// bounded gives what is written its time, and counts the requests under way.
+// bounded gives what is written its time, counts the requests under way, and notes what became of each.
 func (v *service) bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer v.requests.Begin()()
-		ctx, cut := context.WithCancel(r.Context())
+		seen, began := &visit{}, time.Now()
+		ctx, cut := context.WithCancel(context.WithValue(r.Context(), visitKey{}, seen))
 		defer cut()
 		out := newPatient(w, v.options.Times.Write, cut)
+		defer func() { v.noteRequest(r, seen, began, out) }()
 		defer out.wait() // net/http may have something left to write
 		if r.ContentLength != 0 && r.Method != http.MethodPost {
 			// A client is not seen to be gone before its body was read.
@@ -122,10 +131,12 @@ func (v *service) bounded(next http.Handler) http.Handler {
 // the local user's.
 func known(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p, ok := auth.PrincipalFrom(r.Context()); !ok || p.Name == "" {
+		p, ok := auth.PrincipalFrom(r.Context())
+		if !ok || p.Name == "" {
 			refuse(w, http.StatusUnauthorized, "unauthorized", "it is not known who calls")
 			return
 		}
+		visitOf(r.Context()).principal = p
 		next.ServeHTTP(w, r)
 	})
 }

@@ -290,7 +290,7 @@ func TestOtherRequests(t *testing.T) {
 	session := s.initialize(t, nil)
 	for request, want := range map[string]int{
 		"POST /sse": 405, "HEAD /sse": 405, "HEAD /mcp": 405, "PUT /mcp": 405, "GET /message": 405, "DELETE /sse": 405,
-		"GET /": 404, "GET /metrics": 404, "GET /mcp/": 404, "GET /sse/x": 404,
+		"GET /": 404, "POST /metrics": 405, "GET /mcp/": 404, "GET /sse/x": 404,
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		if got := s.do(t, method, path, "", in(session)).StatusCode; got != want {

@@ -12,6 +12,7 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -31,6 +32,9 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 	hooks := &mcpserver.Hooks{}
 	hooks.AddOnRegisterSession(sessions.register)
 	hooks.AddOnUnregisterSession(sessions.unregister)
+	if env.Telemetry == nil {
+		env.Telemetry = telemetry.New(version, env.Log)
+	}
 	offered := tools.Offered(env)
 	hooks.AddBeforeCallTool(answerUnknown(offered))
 	hooks.AddAfterListTools(hideUnknown)
@@ -46,6 +50,7 @@ func New(version string, env *tools.Env) (*mcpserver.MCPServer, error) {
 		mcpserver.WithToolCapabilities(false),
 		mcpserver.WithInstructions(instructions),
 		mcpserver.WithHooks(hooks),
+		mcpserver.WithToolHandlerMiddleware(measureCalls(env.Telemetry, offered)),
 	)
 	if err := tools.Register(s, env); err != nil {
 		return nil, err
@@ -121,9 +126,9 @@ func hideForbidden(env *tools.Env, offered []tools.Tool) mcpserver.OnAfterListTo
 }
 
 func refuseUnknown(env *tools.Env, offered []tools.Tool) mcpserver.ToolHandlerFunc {
-	return func(_ context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+	return func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		name, _ := call.Params.Arguments.(string)
-		return tools.ErrorResult(env.Log, unknownTool, tools.UnknownTool(name, env, offered)), nil
+		return tools.ErrorResult(ctx, env.Log, unknownTool, tools.UnknownTool(name, env, offered)), nil
 	}
 }
 

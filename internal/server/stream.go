@@ -14,16 +14,28 @@ type patient struct {
 	control *http.ResponseController
 	limit   time.Duration
 	cut     context.CancelFunc
+
+	status int   // 0: nothing was written
+	bytes  int64 // of the body
 }
 
 func newPatient(w http.ResponseWriter, limit time.Duration, cut context.CancelFunc) *patient {
 	return &patient{ResponseWriter: w, control: http.NewResponseController(w), limit: limit, cut: cut}
 }
 
+// WriteHeader implements http.ResponseWriter.
+func (p *patient) WriteHeader(status int) {
+	if p.status == 0 {
+		p.status = status
+	}
+	p.ResponseWriter.WriteHeader(status)
+}
+
 // Write writes p before the deadline or ends the request.
 func (p *patient) Write(data []byte) (int, error) {
 	p.wait()
 	n, err := p.ResponseWriter.Write(data)
+	p.bytes += int64(n)
 	if err != nil {
 		p.cut()
 	}

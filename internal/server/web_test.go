@@ -46,7 +46,7 @@ func callers(next http.Handler) http.Handler {
 			http.Error(w, "who is it?", http.StatusUnauthorized)
 			return
 		}
-		next.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), auth.Principal{Name: name})))
+		next.ServeHTTP(w, r.WithContext(auth.WithPrincipal(r.Context(), auth.NewPrincipal(name, auth.MethodStatic, auth.Grant{Role: auth.RoleAdmin}))))
 	})
 }
 
