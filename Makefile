@@ -10,10 +10,13 @@ CHAOS_OPERATIONS ?= 10000
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)/golangci-lint
 
-.PHONY: build demo test deployment conformance chaos bench lint fmt generate tidy vet check clean
+.PHONY: build build-otel demo test deployment conformance chaos bench lint fmt generate tidy vet check clean
 
 build: ## the binary, bin/tokenreeve
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tokenreeve .
+
+build-otel: ## the binary with the OTLP exporters, bin/tokenreeve-otel (docs/telemetry.md)
+	go build -trimpath -tags otel -ldflags '$(LDFLAGS)' -o bin/tokenreeve-otel .
 
 demo: build ## the whole job against simulated vendors
 	./bin/tokenreeve demo
@@ -47,10 +50,12 @@ fmt: $(LINT) ## format the code
 
 lint: $(LINT) ## import rules and everything else that a tool can judge
 	$(LINT) run
+	$(LINT) run --build-tags otel ./internal/telemetry/...
 	cd deploy/check && '$(abspath $(LINT))' run
 
 vet:
 	go vet ./...
+	go vet -tags otel ./internal/telemetry/...
 
 tidy: ## fails where go.mod or go.sum would change
 	go mod tidy -diff
