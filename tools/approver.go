@@ -34,12 +34,11 @@ type Approvable struct {
 	// OperationID and Outcome are those of a preview that was carried out.
 	OperationID string         `json:"operation_id,omitempty"`
 	Outcome     ledger.Outcome `json:"outcome,omitempty"`
-	// Form is what one decision must bring back; empty where nothing can be decided.
-	Form string `json:"form,omitempty"`
+	// Form is what one decision must bring back; empty where nothing can be decided. CanApprove says
+	// that a yes changes something: there is none yet, or that of who asked only.
+	Form       string `json:"form,omitempty"`
+	CanApprove bool   `json:"can_approve,omitempty"`
 }
-
-// CanApprove reports whether a yes changes anything.
-func (a *Approvable) CanApprove() bool { return a.Form != "" && a.ApprovedBy == "" }
 
 // Decision is a person's yes or no.
 type Decision struct {
@@ -55,6 +54,7 @@ func (e *Env) ToApprove(ctx context.Context, who auth.Principal, id string) (App
 	if err != nil || p.State != ledger.PreviewOpen {
 		return a, err
 	}
+	a.CanApprove = !p.IsApprovedByOther()
 	a.Form, err = e.Ledger.OpenForm(ctx, id, who.Name)
 	if errors.Is(err, ledger.ErrPreviewOver) { // just now
 		a, _, err = e.judged(ctx, who, id)
@@ -71,7 +71,7 @@ func (e *Env) Decide(ctx context.Context, who auth.Principal, id string, d Decis
 		return a, err
 	case p.State != ledger.PreviewOpen:
 		return a, decided("the preview is " + string(p.State) + " already")
-	case d.Approve && (a.Shown.Phrase == "" || strings.TrimSpace(d.Phrase) != a.Shown.Phrase):
+	case d.Approve && strings.TrimSpace(d.Phrase) != a.Shown.Phrase:
 		return a, &Problem{Code: CodeWrongPhrase, Message: "nothing was approved: the phrase is " + a.Shown.Phrase, Next: "type it exactly so"}
 	}
 	decide, word := e.Ledger.DeclineByForm, "declined"
@@ -111,8 +111,8 @@ func (e *Env) judged(ctx context.Context, who auth.Principal, id string) (Approv
 	}
 	if p.State == ledger.PreviewDone { // its plan is gone, and what was done is on record
 		err = e.carriedOut(ctx, &a)
-	} else {
-		a.Shown, err = ShownOf(p)
+	} else if a.Shown, err = ShownOf(p); err == nil && a.Shown.Phrase == "" {
+		err = ledger.ErrNotFound // it does not say what it would do
 	}
 	switch {
 	case err != nil:

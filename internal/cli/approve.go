@@ -25,6 +25,7 @@ const passphraseTries = 3
 
 func (a *app) approvalCommand() *cobra.Command {
 	var setup, decline bool
+	var server, tokenFile string
 	cmd := &cobra.Command{
 		Use:   "approve PREVIEW_ID | --setup",
 		Short: "Give a human's yes to a change that an agent has previewed",
@@ -32,24 +33,34 @@ func (a *app) approvalCommand() *cobra.Command {
 			"passphrase, at the terminal itself. The agent's next call with the confirm code then acts.\n" +
 			"--decline says no, which needs no passphrase: the preview's code is dead then.\n\n" +
 			"--setup sets the passphrase, or changes it. Only a hash of it is kept, in approval.json in\n" +
-			"the state directory. Use the configuration and the state directory of the server.",
+			"the state directory. Use the configuration and the state directory of the server.\n\n" +
+			"--server asks a server over HTTP instead, where you are a caller with the role approver. Your token\n" +
+			"is in TOKENREEVE_APPROVE_TOKEN or in --token-file, else you are asked for it at the terminal. It takes\n" +
+			"no passphrase, and no configuration but ca_file.",
 		Example: "  tokenreeve approve --setup\n" +
-			"  tokenreeve approve pv_ABCDEFGHIJ",
+			"  tokenreeve approve pv_ABCDEFGHIJ\n" +
+			"  tokenreeve approve --server https://tokenreeve.acme.example pv_ABCDEFGHIJ",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case setup && (decline || len(args) > 0):
+			case setup && (decline || server != "" || len(args) > 0):
 				return errors.New("--setup stands alone")
+			case server == "" && tokenFile != "":
+				return errors.New("--token-file goes with --server")
 			case !setup && len(args) == 0:
 				return errors.New("name the preview, as in tokenreeve approve pv_ABCDEFGHIJ, or give --setup")
 			case setup:
 				return a.setUpApproval(cmd)
+			case server != "":
+				return a.approveAt(cmd, server, tokenFile, args[0], decline)
 			}
 			return a.approve(cmd, args[0], decline)
 		},
 	}
 	cmd.Flags().BoolVar(&setup, "setup", false, "set or change the passphrase")
 	cmd.Flags().BoolVar(&decline, "decline", false, "say no")
+	cmd.Flags().StringVar(&server, "server", "", "URL of a server that has the preview, for example https://tokenreeve.acme.example")
+	cmd.Flags().StringVar(&tokenFile, "token-file", "", "file that holds your token for that server")
 	return cmd
 }
 
@@ -138,12 +149,12 @@ func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
 		return errors.New(over)
 	}
 	if p.ApprovedBy != "" && !decline {
-		fmt.Fprintf(plain(a.streams.Out), "preview %s was approved by %s already; the agent's next call with the code acts\n", p.ID, oneLine(p.Approval()))
+		a.sayAlreadyApproved(&p)
 		return nil
 	}
 	s, err := tools.ShownOf(p)
-	if err == nil && s.Phrase == "" {
-		err = fmt.Errorf("preview %s does not say what it would do; ask the agent for a new one", p.ID)
+	if err == nil {
+		err = hasPhrase(p.ID, &s)
 	}
 	if err == nil && !decline && p.Principal == auth.Local().Name && c.HumanApproval.Policy().For(s.Risk) == policy.ApprovalSecond {
 		err = fmt.Errorf("preview %s was asked for by the local user, and human_approval.second_person wants another's yes: have an approver run tokenreeve approve --server URL %s", p.ID, p.ID)
@@ -163,6 +174,17 @@ func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
 		return t.decline(cmd.Context(), l, id)
 	}
 	return t.approve(cmd.Context(), l, id, s.Phrase, c.StateDir)
+}
+
+func (a *app) sayAlreadyApproved(p *ledger.Preview) {
+	fmt.Fprintf(plain(a.streams.Out), "preview %s was approved by %s already; the agent's next call with the code acts\n", p.ID, oneLine(p.Approval()))
+}
+
+func hasPhrase(id string, s *tools.Shown) error {
+	if s.Phrase == "" {
+		return fmt.Errorf("preview %s does not say what it would do; ask the agent for a new one", id)
+	}
+	return nil
 }
 
 func needPassphrase(stateDir string) error {
@@ -226,6 +248,17 @@ func (t *terminal) showPreview(p *ledger.Preview, s *tools.Shown) error {
 }
 
 func (t *terminal) decline(ctx context.Context, l *ledger.Ledger, id string) error {
+	if err := t.askDecline(ctx); err != nil {
+		return err
+	}
+	if _, err := l.DeclinePreview(ctx, id, localUser()); err != nil {
+		return undecided(id, err)
+	}
+	t.sayDeclined(id)
+	return nil
+}
+
+func (t *terminal) askDecline(ctx context.Context) error {
 	answer, err := t.line(ctx, "Decline this? Its code is dead then [y/n]: ")
 	if err == nil && !strings.EqualFold(answer, "y") && !strings.EqualFold(answer, "yes") {
 		err = errors.New("the answer was not y")
@@ -233,30 +266,39 @@ func (t *terminal) decline(ctx context.Context, l *ledger.Ledger, id string) err
 	if err != nil {
 		return fmt.Errorf("nothing was declined: %w", err)
 	}
-	if _, err := l.DeclinePreview(ctx, id, localUser()); err != nil {
-		return undecided(id, err)
-	}
-	t.say("Declined. The code of preview %s does nothing any more.", id)
 	return nil
 }
 
+func (t *terminal) sayDeclined(id string) {
+	t.say("Declined. The code of preview %s does nothing any more.", id)
+}
+
 func (t *terminal) approve(ctx context.Context, l *ledger.Ledger, id, phrase, stateDir string) error {
-	typed, err := t.line(ctx, fmt.Sprintf("Type %s to approve this: ", oneLine(phrase)))
-	if err == nil && typed != phrase {
-		err = errors.New("that is not the phrase")
-	}
+	err := t.askPhrase(ctx, phrase)
 	if err == nil {
 		err = t.proveOperator(ctx, stateDir, "Passphrase: ")
 	}
 	if err != nil {
-		return fmt.Errorf("nothing was approved: %w", err)
+		return notApproved(err)
 	}
 	if _, err := l.ApprovePreview(ctx, id, localUser()); err != nil {
 		return undecided(id, err)
 	}
-	t.say("Approved. The agent's next call with the code acts.")
+	t.sayApproved()
 	return nil
 }
+
+func (t *terminal) askPhrase(ctx context.Context, phrase string) error {
+	typed, err := t.line(ctx, fmt.Sprintf("Type %s to approve this: ", oneLine(phrase)))
+	if err == nil && typed != phrase {
+		err = errors.New("that is not the phrase")
+	}
+	return err
+}
+
+func notApproved(err error) error { return fmt.Errorf("nothing was approved: %w", err) }
+
+func (t *terminal) sayApproved() { t.say("Approved. The agent's next call with the code acts.") }
 
 // undecided explains why a decision came too late.
 func undecided(id string, err error) error {

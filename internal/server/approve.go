@@ -148,7 +148,7 @@ func (v *service) answerApproval(w http.ResponseWriter, r *http.Request, a tools
 		refuse(w, http.StatusInternalServerError, "internal_error", "the server failed")
 	case wantsPage(r):
 		p := pageOf(&a)
-		if a.CanApprove() && r.URL.RawQuery == wrongPhrase {
+		if a.CanApprove && r.URL.RawQuery == wrongPhrase {
 			p.Notice = "Nothing was approved: that was not the phrase."
 		}
 		v.pages.show(w, http.StatusOK, p)

@@ -272,7 +272,7 @@ func pageOf(a *tools.Approvable) page {
 	s := &a.Shown
 	p := page{Effects: s.Effects, Warnings: s.Warnings, Form: a.Form, Footer: "tokenreeve preview " + a.PreviewID}
 	switch {
-	case a.CanApprove():
+	case a.CanApprove:
 		p.Title, p.Phrase = "Approve this change?", s.Phrase
 		p.Message = "An agent has asked for it, and nothing was changed yet. It acts once you approve and the agent asks again."
 	case a.State == ledger.PreviewOpen:
