@@ -61,6 +61,7 @@ func places() map[string]place {
 	return map[string]place{
 		"GET /healthz":  {open: true, want: http.StatusOK},
 		"GET /readyz":   {open: true, want: http.StatusOK},
+		"GET /metrics":  {roles: []auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin}, want: http.StatusOK},
 		"GET /sse":      {roles: all, want: http.StatusOK},
 		"POST /message": {roles: all, body: message, json: true, want: http.StatusBadRequest}, // it names no session
 		"POST /mcp":     {roles: all, body: message, json: true, want: http.StatusBadRequest},
