@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
 )
 
 // fromEnvironment returns a variable's number.
@@ -34,18 +35,23 @@ func fromEnvironment(t *testing.T, name string, otherwise uint64) uint64 {
 // several servers, chosen by CHAOS_SEED (1), while everything fails at random. Then
 // the vendors and the ledger must agree on every token. The seed does not decide how
 // the callers come between each other.
-func TestChaos(t *testing.T) {
-	seed, operations := fromEnvironment(t, "CHAOS_SEED", 1), int(fromEnvironment(t, "CHAOS_OPERATIONS", 300))
+func TestChaos(t *testing.T) { testChaos(t, "", 300) }
+
+// TestChaosPostgres is TestChaos with servers that share a database, to which their connections are cut
+// at any moment, and half the operations.
+func TestChaosPostgres(t *testing.T) { testChaos(t, postgrestest.New(t), 150) }
+
+func testChaos(t *testing.T, database string, operations uint64) {
+	t.Helper()
+	seed, operations := fromEnvironment(t, "CHAOS_SEED", 1), fromEnvironment(t, "CHAOS_OPERATIONS", operations)
 	t.Logf("CHAOS_SEED=%d CHAOS_OPERATIONS=%d", seed, operations)
-	w := newWorld(t, seed)
+	w := newWorld(t, seed, database)
 	began := time.Now()
-	w.run(operations)
+	w.run(int(operations))
 	took := time.Since(began)
-	record, err := ledger.Open(t.Context(), w.ledgerPath(), ledger.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer record.Close()
+	kept := w.open(database)
+	defer kept.close()
+	record := kept.record
 	report, err := record.Verify(t.Context(), "")
 	if err != nil || !report.OK() {
 		t.Errorf("verify: %v, %v", report.Problems, err)
@@ -79,6 +85,7 @@ func (w *world) run(n int) {
 				if i > n {
 					return
 				}
+				w.cut()
 				w.act(i)
 			}
 		})
@@ -115,6 +122,13 @@ func (w *world) summarize(e *evidence, took time.Duration) {
 		fired[string(f.Kind)] += f.Fired
 	}
 	w.t.Logf("faults: %v", fired)
+	cuts := 0
+	for _, p := range w.servers {
+		if p.proxy != nil {
+			cuts += p.proxy.Cuts()
+		}
+	}
+	w.t.Logf("commits that were cut: %d", cuts)
 	w.t.Logf("answers: %v", w.said)
 	due := []ledger.Outcome{ledger.Done, ledger.Unknown, ledger.Refused}
 	if len(e.operations) > 500 {

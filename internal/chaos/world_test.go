@@ -27,6 +27,8 @@ import (
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/internal/server"
@@ -63,13 +65,16 @@ const (
 
 // world is the vendors, the servers that share one ledger, and what their callers saw.
 type world struct {
-	t       *testing.T
-	seed    uint64
-	box     *sandbox.Sandbox
-	access  sandbox.Access
-	dir     string
-	servers []*process
-	before  map[ref]bool
+	t      *testing.T
+	seed   uint64
+	box    *sandbox.Sandbox
+	access sandbox.Access
+	dir    string
+	// database is the URL of what the servers share, and keys are those of its escrow; empty: files.
+	database string
+	keys     secret.Secret
+	servers  []*process
+	before   map[ref]bool
 
 	logged, answered text
 	calls, sinkFails atomic.Int64
@@ -90,7 +95,9 @@ type held struct {
 	target
 }
 
-func newWorld(t *testing.T, seed uint64) *world {
+// newWorld returns a world whose servers share files or, where database is its URL, a database, to which
+// connections are cut at any moment.
+func newWorld(t *testing.T, seed uint64, database string) *world {
 	t.Helper()
 	coin := rand.New(rand.NewPCG(seed, 1))
 	box, err := sandbox.New(sandbox.Options{
@@ -106,7 +113,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	web := httptest.NewServer(box.Handler())
 	t.Cleanup(web.Close)
 	w := &world{
-		t: t, seed: seed, box: box, access: box.Access(web.URL), dir: t.ArtifactDir(), before: map[ref]bool{},
+		t: t, seed: seed, box: box, access: box.Access(web.URL), database: database, keys: newKeys(t), dir: t.ArtifactDir(), before: map[ref]bool{},
 		dice: rand.New(rand.NewPCG(seed, 2)), previews: map[string]*preview{}, said: map[string]int{}, making: map[string]int{},
 	}
 	for r := range w.tokens() {
@@ -119,6 +126,9 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	for range servers {
 		p := &process{world: w}
+		if database != "" {
+			p.proxy = postgrestest.NewProxy(t, database)
+		}
 		p.start()
 		w.servers = append(w.servers, p)
 	}
@@ -177,7 +187,8 @@ func faults() []sandbox.Fault {
 // process is one server; its restarts have nothing in common but the disk.
 type process struct {
 	*world
-	running    sync.RWMutex // held by each call, and whole by a restart
+	proxy      *postgrestest.Proxy // to the database; nil: files
+	running    sync.RWMutex        // held by each call, and whole by a restart
 	restarting sync.Mutex
 	env        *tools.Env
 	mcp        *mcpserver.MCPServer
@@ -217,15 +228,13 @@ func (p *process) start() {
 	}
 	mt, err := mailtrap.New(web, mailtrap.Config{BaseURL: m.BaseURL, AccountID: m.AccountID, Credential: source(m.Credential)}, options)
 	add(mtName, mt, err)
-	state := filepath.Join(p.dir, "state")
-	record := ledger.New(p.ledgerPath(), ledger.Options{})
-	keys := statekeys.Files(state)
+	kept := p.open(p.dsn())
 	p.env = &tools.Env{
 		Registry: providers.NewRegistry(plain...), Connections: connections,
-		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), FingerprintKey: keys.Present(statekeys.Fingerprints),
+		Cursors: tools.NewCursors(kept.keys.All(statekeys.Cursors)), FingerprintKey: kept.keys.Present(statekeys.Fingerprints),
 		Sinks:  map[string]sink.Sink{filesSink: flaky{p.file(filesSink), p.world}, blindSink: blind{flaky{p.file(blindSink), p.world}}},
-		Ledger: record, HasLedger: func() bool { return ledger.Exists(p.ledgerPath()) },
-		Escrow: sink.NewEscrow(state, nil, nil), EscrowRetention: 24 * time.Hour,
+		Ledger: kept.record, HasLedger: func() bool { return p.database != "" || ledger.Exists(p.ledgerPath()) },
+		Escrow: kept.escrow, EscrowRetention: 24 * time.Hour,
 		Approval: policy.HumanApproval{TrustClient: true}, Stdio: true,
 		Log: slog.New(slog.NewJSONHandler(&p.logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Now: time.Now, VendorTime: vendorTime, Work: tools.NewTracker(),
@@ -237,7 +246,7 @@ func (p *process) start() {
 	p.client, p.asking = p.connect(), p.connect(client.WithElicitationHandler(user{p.world}))
 	p.release = func() {
 		web.CloseIdleConnections()
-		if err := errors.Join(p.client.Close(), p.asking.Close(), record.Close()); err != nil {
+		if err := errors.Join(p.client.Close(), p.asking.Close(), kept.close()); err != nil {
 			p.t.Error(err)
 		}
 	}
@@ -289,6 +298,60 @@ func (p *process) restart() {
 	p.stop()
 	p.start()
 	p.running.Unlock()
+}
+
+// kept is what the servers share.
+type kept struct {
+	record *ledger.Ledger
+	escrow *sink.Escrow
+	keys   statekeys.Reader
+	close  func() error
+}
+
+// dsn is the URL of the process's own way to the database.
+func (p *process) dsn() string {
+	if p.proxy == nil {
+		return ""
+	}
+	return p.proxy.DSN
+}
+
+// open opens what the servers share, as one of them does.
+func (w *world) open(dsn string) kept {
+	if dsn == "" {
+		state := filepath.Join(w.dir, "state")
+		record := ledger.New(w.ledgerPath(), ledger.Options{})
+		return kept{record, sink.NewEscrow(state, nil, nil), statekeys.Files(state), record.Close}
+	}
+	keys := statekeys.NewSource(func(context.Context) (secret.Secret, error) { return w.keys, nil })
+	db := postgres.New(postgres.Fixed(secret.New(dsn)), postgres.Options{})
+	record := ledger.NewPostgres(db, ledger.Options{})
+	return kept{record, sink.NewSharedEscrow(db, keys, nil), keys.Reader(), func() error { return errors.Join(record.Close(), db.Close()) }}
+}
+
+// cut cuts a connection of some server to the database, now and then: at its next commit, or at once.
+func (w *world) cut() {
+	if w.database == "" {
+		return
+	}
+	proxy := w.servers[w.roll(len(w.servers))].proxy
+	switch w.roll(12) {
+	case 0:
+		proxy.CutNext(postgrestest.BeforeCommit)
+	case 1, 2:
+		proxy.CutNext(postgrestest.AfterCommit)
+	case 3:
+		proxy.Drop()
+	}
+}
+
+func newKeys(t *testing.T) secret.Secret {
+	t.Helper()
+	text, _, err := statekeys.New(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return secret.New(text)
 }
 
 // roll returns a number below n.
@@ -485,13 +548,14 @@ func (w *world) readSink(name string, into map[place]string) {
 
 func (w *world) readEscrow(into map[string]string) {
 	w.t.Helper()
-	escrow := sink.NewEscrow(filepath.Join(w.dir, "state"), nil, nil)
-	entries, err := escrow.List(context.Background())
+	kept := w.open(w.database)
+	defer kept.close()
+	entries, err := kept.escrow.List(context.Background())
 	if err != nil {
 		w.t.Error(err)
 	}
 	for _, entry := range entries {
-		s, _, err := escrow.Get(context.Background(), entry.OperationID)
+		s, _, err := kept.escrow.Get(context.Background(), entry.OperationID)
 		if err != nil {
 			w.t.Error(err)
 		}
@@ -507,6 +571,9 @@ func (w *world) leaks(record *ledger.Ledger) []string {
 		w.t.Error(err)
 	}
 	places := map[string]string{"an answer": w.answered.String(), "the log": w.logged.String(), "the ledger": rows.String()}
+	if w.database != "" {
+		w.readTables(places)
+	}
 	err := filepath.WalkDir(filepath.Join(w.dir, "state"), func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
@@ -515,7 +582,7 @@ func (w *world) leaks(record *ledger.Ledger) []string {
 		places[path] = string(content)
 		return err
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		w.t.Error(err)
 	}
 	secrets := map[string]bool{}
@@ -530,6 +597,34 @@ func (w *world) leaks(record *ledger.Ledger) []string {
 		}
 	}
 	return found
+}
+
+// readTables reads everything that is in the database.
+func (w *world) readTables(into map[string]string) {
+	w.t.Helper()
+	db := postgrestest.Raw(w.t, w.database)
+	defer db.Close()
+	column := func(query string) (all []string) {
+		rows, err := db.QueryContext(w.t.Context(), query)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var text string
+			if err := rows.Scan(&text); err != nil {
+				w.t.Fatal(err)
+			}
+			all = append(all, text)
+		}
+		return all
+	}
+	for _, table := range column(`SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'`) {
+		into["the table "+table] = strings.Join(column(`SELECT t::text FROM `+table+` t`), "\n")
+	}
+	if len(into["the table entries"]) == 0 {
+		w.t.Error("no entries were read")
+	}
 }
 
 // leaked returns a secret that stands in the text, or "". It looks at what has the
