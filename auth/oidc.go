@@ -233,10 +233,23 @@ func (p *OIDC) check(payload []byte) (audience string, _ error) {
 	if _, ok := c["cnf"]; ok {
 		return refused("it is bound to a key, which this server cannot ask for")
 	}
+	if c.isForClient() {
+		return refused("it is an ID token or another one for the client alone, not an access token")
+	}
 	if reason := c.untimely(p.Now(), p.Skew); reason != "" {
 		return refused(reason)
 	}
 	return audiences[i], nil
+}
+
+// isForClient recognizes tokens that the issuer makes for clients and itself, by what only those have:
+// where the audience is an id at the issuer, an ID token may have the same one. at_hash and c_hash are
+// an ID token's (OpenID Connect Core, section 3); Keycloak's tokens name their kind.
+func (c claims) isForClient() bool {
+	_, hasAccessHash := c["at_hash"]
+	_, hasCodeHash := c["c_hash"]
+	kind, _ := c.text("typ")
+	return hasAccessHash || hasCodeHash || slices.Contains([]string{"ID", "Refresh", "Offline", "Logout"}, kind)
 }
 
 // isAudience reports whether the audience is this server. Clients add a slash to a URL without a path.
