@@ -138,8 +138,17 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 		Env:       s.env,
 		Resource:  s.config.Auth.OIDC.AsResource(),
 		Transport: c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
-		MaxSessions: c.MaxSessions, MaxCalls: c.MaxCalls, Patience: s.config.Timeout,
+		MaxSessions: c.MaxSessions, MaxOwnSessions: ownSessions(s.config), MaxCalls: c.MaxCalls, Patience: s.config.Timeout,
 	}, s.log)
+}
+
+// ownSessions is how many sessions one caller may have open: where there are several, no one can keep
+// the others out.
+func ownSessions(c config.Config) int {
+	if c.Auth.IsZero() {
+		return c.Serve.MaxSessions
+	}
+	return max(1, c.Serve.MaxSessions/2)
 }
 
 // callers returns the check of who calls: those that the configuration names, else the one bearer

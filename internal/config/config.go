@@ -183,7 +183,7 @@ type Serve struct {
 	AllowedOrigins []string `json:"allowed_origins,omitempty" jsonschema_description:"Origins of web pages that may call from elsewhere, such as https://app.example.com. None by default."`
 	MetricsListen  string   `json:"metrics_listen,omitempty" jsonschema_description:"Where /metrics stands by itself, HOST:PORT, for whoever reaches it, without authentication. By default it stands on the main listener, for callers who may read."`
 	MetricsOpen    bool     `json:"metrics_open,omitempty" jsonschema:"default=false" jsonschema_description:"Let metrics_listen be an address that other machines reach."`
-	MaxSessions    int      `json:"max_sessions,omitempty" jsonschema:"minimum=1,maximum=100000,default=1000" jsonschema_description:"Sessions that may be open at the same time."`
+	MaxSessions    int      `json:"max_sessions,omitempty" jsonschema:"minimum=1,maximum=100000,default=1000" jsonschema_description:"Sessions that may be open at the same time. Where auth names callers, one of them has half at most."`
 	MaxCalls       int      `json:"max_calls,omitempty" jsonschema:"minimum=1,maximum=1000,default=16" jsonschema_description:"Calls that one caller may have under way at the same time."`
 }
 

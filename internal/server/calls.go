@@ -56,7 +56,7 @@ func boundCalls(calls *tally, open *openSessions, log *slog.Logger) mcpserver.To
 				}), nil
 			}
 			defer calls.end(caller)
-			ctx, done := open.of(ctx)
+			ctx, done := open.bind(ctx)
 			defer done()
 			return next(ctx, request)
 		}

@@ -63,6 +63,8 @@ type HTTPOptions struct {
 	Origins []string
 	// MaxSessions caps the open sessions of all callers, 1,000 by default.
 	MaxSessions int
+	// MaxOwnSessions caps those of one principal, MaxSessions by default.
+	MaxOwnSessions int
 	// MaxCalls caps the calls that one principal has under way, 16 by default.
 	MaxCalls int
 	// Patience is how long calls may go on once the server stops.
@@ -95,6 +97,7 @@ func (t Times) withDefaults() Times {
 func (o HTTPOptions) withDefaults(l *Listener) HTTPOptions {
 	o.Transport = cmp.Or(o.Transport, TransportBoth)
 	o.MaxSessions = cmp.Or(o.MaxSessions, defaultSessions)
+	o.MaxOwnSessions = cmp.Or(o.MaxOwnSessions, o.MaxSessions)
 	o.MaxCalls = cmp.Or(o.MaxCalls, defaultCalls)
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.New("", slog.New(slog.DiscardHandler))

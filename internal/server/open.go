@@ -16,9 +16,11 @@ import (
 // it is open; over Streamable HTTP older clients begin and end theirs by request.
 type openSessions struct {
 	max int
+	own int // of one principal
 
 	mu  sync.Mutex
 	all map[string]*openSession
+	of  map[string]int // how many each principal has
 }
 
 // openSession is one of them.
@@ -35,21 +37,23 @@ type openSession struct {
 	listen context.CancelFunc // ends the stream that listens, nil where there is none
 }
 
-func newOpenSessions(maxSessions int) *openSessions {
-	return &openSessions{max: maxSessions, all: map[string]*openSession{}}
+func newOpenSessions(most, own int) *openSessions {
+	return &openSessions{max: most, own: own, all: map[string]*openSession{}, of: map[string]int{}}
 }
 
-// add opens a session under an id that nobody can guess, and returns nil where there are too many.
+// add opens a session under an id that nobody can guess, and returns nil where there are too many, of
+// this principal or at all.
 func (o *openSessions) add(transport, owner string) *openSession {
 	ended, end := context.WithCancel(context.Background())
 	s := &openSession{id: rand.Text(), transport: transport, owner: owner, calls: newOutstanding(), told: newAcknowledgements(ended.Done()), ended: ended, end: end}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.all) >= o.max {
+	if len(o.all) >= o.max || o.of[owner] >= o.own {
 		end()
 		return nil
 	}
 	o.all[s.id] = s
+	o.of[owner]++
 	return s
 }
 
@@ -59,6 +63,9 @@ func (o *openSessions) remove(id string) {
 	defer o.mu.Unlock()
 	if s, ok := o.all[id]; ok {
 		delete(o.all, id)
+		if o.of[s.owner]--; o.of[s.owner] == 0 {
+			delete(o.of, s.owner)
+		}
 		s.end()
 	}
 }
@@ -88,9 +95,9 @@ func (o *openSessions) owned(w http.ResponseWriter, r *http.Request, transport, 
 	return nil
 }
 
-// of returns a context that ends with the session of the call as well; the caller calls the
+// bind returns a context that ends with the session of the call as well; the caller calls the
 // function once the call is done. A call of a protocol without sessions has its request's context.
-func (o *openSessions) of(ctx context.Context) (context.Context, func()) {
+func (o *openSessions) bind(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	id := ""
 	if session := mcpserver.ClientSessionFromContext(ctx); session != nil {

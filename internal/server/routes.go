@@ -63,7 +63,7 @@ type service struct {
 func newService(s *mcpserver.MCPServer, work *tools.Tracker, l *Listener, o HTTPOptions, logger *slog.Logger) *service {
 	v := &service{
 		options: o, log: logger, work: work, pages: newPages(), access: newAccess(o.Hosts, o.Origins, l.isSecure),
-		scheme: "http", hasTLS: strings.HasPrefix(l.URL, "https://"), open: newOpenSessions(o.MaxSessions),
+		scheme: "http", hasTLS: strings.HasPrefix(l.URL, "https://"), open: newOpenSessions(o.MaxSessions, o.MaxOwnSessions),
 		messages: newTally(max(minMessages, messagesForCall*o.MaxCalls)), requests: tools.NewTracker(),
 	}
 	if l.isSecure {
@@ -172,7 +172,7 @@ func (v *service) ready(w http.ResponseWriter, _ *http.Request) {
 func tooManySessions(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "30")
 	refuse(w, http.StatusServiceUnavailable, "too_many_sessions",
-		"as many sessions are open as the server keeps; end one that is not needed, or try again later (the operator can raise --max-sessions)")
+		"as many sessions are open as the server keeps, for this caller or in all; end one that is not needed, or try again later (the operator can raise --max-sessions)")
 }
 
 // tooManyMessages refuses a message of a client that does not wait for, or read, its answers.

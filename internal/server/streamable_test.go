@@ -285,6 +285,26 @@ func TestSessionCap(t *testing.T) {
 	full()
 }
 
+// TestOwnSessionCap: one caller cannot keep the others out.
+func TestOwnSessionCap(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{MaxSessions: 3, MaxOwnSessions: 2})
+	first := s.initialize(t, nil)
+	_, _, hangUp := s.open(t)
+	for name, response := range map[string]*http.Response{
+		"initialize": s.do(t, http.MethodPost, "/mcp", initializeMessage, nil), "stream": s.do(t, http.MethodGet, "/sse", "", nil),
+	} {
+		wantRefused(t, name, response, http.StatusServiceUnavailable, "too_many_sessions")
+	}
+	_ = s.initialize(t, as(otherToken))
+	wantRefused(t, "one too many", s.do(t, http.MethodPost, "/mcp", initializeMessage, as(otherToken)), http.StatusServiceUnavailable, "too_many_sessions")
+	if got := s.do(t, http.MethodDelete, "/mcp", "", in(first)).StatusCode; got != http.StatusOK {
+		t.Errorf("end: status %d", got)
+	}
+	_ = s.initialize(t, nil)
+	hangUp()
+}
+
 func (s *web) listModernly(t *testing.T) *http.Response {
 	t.Helper()
 	body, headers := modernly("tools/list", "", 1)
