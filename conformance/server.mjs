@@ -1,7 +1,8 @@
 // The built binary with simulated vendors: what each of the checks starts.
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -23,6 +24,13 @@ export async function within(ms, what, promise) {
   }
 }
 
+const running = new Set();
+
+// stopAll ends whatever was started and still runs; each must end well.
+export async function stopAll() {
+  for (const one of [...running].reverse()) assert.equal(await one.stop(), 0, `it ended badly:\n${one.lines.join('\n')}`);
+}
+
 // Process is one that we started. It ends with this one at the latest.
 export class Process {
   constructor(command, args, options = {}) {
@@ -40,7 +48,11 @@ export class Process {
     });
     this.kill = () => this.child.kill('SIGKILL');
     process.once('exit', this.kill);
-    this.ended.then(() => process.removeListener('exit', this.kill));
+    running.add(this);
+    this.ended.then(() => {
+      running.delete(this);
+      process.removeListener('exit', this.kill);
+    });
   }
 
   // line returns the first match in a line of standard error.
@@ -49,7 +61,7 @@ export class Process {
       for (let i = 0; ; i++) {
         while (i >= this.lines.length) {
           const ended = await Promise.race([new Promise((more) => (this.waiting = more)), this.ended.then(() => true)]);
-          if (ended && i >= this.lines.length) throw new Error(`it has ended without a line like ${pattern}:\n${this.lines.join('\n')}`);
+          if (ended && i >= this.lines.length) throw new Error(`it has ended (${await this.ended}) without a line like ${pattern}:\n${this.lines.join('\n')}`);
         }
         const match = pattern.exec(this.lines[i]);
         if (match) return match;
@@ -75,6 +87,7 @@ export class Vendors {
   static async start() {
     const vendors = new Vendors();
     vendors.home = mkdtempSync(join(tmpdir(), 'tokenreeve-conformance-'));
+    process.once('exit', () => rmSync(vendors.home, { recursive: true, force: true }));
     vendors.process = new Process(binary, ['sandbox', '--seed', '5', '--tokens', '90'], { env: {} });
     const first = new Promise((done) => vendors.process.child.stdout.on('data', () => vendors.process.out.includes('\n') && done()));
     const ended = vendors.process.ended.then(() => {
@@ -85,18 +98,9 @@ export class Vendors {
     return vendors;
   }
 
-  async stop() {
-    try {
-      await this.process.stop();
-    } finally {
-      rmSync(this.home, { recursive: true, force: true });
-    }
-  }
-
   // configure writes a configuration of all vendors and returns its path. Each has a state of its own.
   configure(name, more = {}) {
-    const dir = join(this.home, name);
-    mkdirSync(dir, { mode: 0o700 });
+    const dir = mkdtempSync(join(this.home, `${name}-`));
     const credential = (vendor) => {
       const file = join(dir, `${vendor}.credential`);
       writeFileSync(file, this.access[vendor].credential, { mode: 0o600 });
@@ -109,12 +113,18 @@ export class Vendors {
         ld: { provider: 'launchdarkly', base_url: launchdarkly.base_url, credential: credential('launchdarkly'), sink: 'files' },
         mt: { provider: 'mailtrap', base_url: mailtrap.base_url, account_id: mailtrap.account_id, credential: credential('mailtrap'), sink: 'files' },
       },
-      sinks: { files: { type: 'file', directory: join(dir, 'secrets') } },
+      sinks: { files: { type: 'file', directory: join(dir, 'secrets') }, broken: { type: 'exec', argv: ['/bin/false', '{key}'], accept: { prefixes: ['x'] } } },
       ...more,
     };
     const file = join(dir, 'config.json');
     writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
     return file;
+  }
+
+  // fault has the simulated vendors make a mistake.
+  async fault(fault) {
+    const response = await fetch(`${this.access.control}faults`, { method: 'POST', body: JSON.stringify(fault), headers: { 'Content-Type': 'application/json' } });
+    assert.ok(response.ok, await response.text());
   }
 
   // command returns how to serve over stdio, as clients that start their server want it.

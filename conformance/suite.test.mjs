@@ -6,7 +6,7 @@ import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Process, Vendors, within } from './server.mjs';
+import { Process, Vendors, stopAll, within } from './server.mjs';
 
 const suite = join(import.meta.dirname, 'node_modules', '@modelcontextprotocol', 'conformance', 'dist', 'index.js');
 const list = JSON.parse(readFileSync(join(import.meta.dirname, 'not-applicable.json'), 'utf8'));
@@ -50,8 +50,7 @@ before(async () => {
 after(async () => {
   proxy.closeAllConnections();
   proxy.close();
-  assert.equal(await server.stop(), 0);
-  await vendors.stop();
+  await stopAll();
 });
 
 // run runs the suite and returns the results of each scenario, by name.

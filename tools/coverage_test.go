@@ -427,17 +427,21 @@ func TestProgress(t *testing.T) {
 			t.Run(tool+" "+protocol, func(t *testing.T) {
 				t.Parallel()
 				h := start(t, setup{protocol: protocol, connections: oneOfEach()[1:2], box: sandbox.Options{LaunchDarklyTokens: new(250)}})
-				h.fault(sandbox.Fault{Vendor: sandbox.LaunchDarkly, PathPrefix: "/api/v2/tokens", Kind: sandbox.FaultLatency, LatencyMS: 1100, Times: 3})
+				h.fault(sandbox.Fault{Vendor: sandbox.LaunchDarkly, PathPrefix: "/api/v2/tokens", Kind: sandbox.FaultLatency, LatencyMS: 3300, Times: 1})
 				request := toolRequest(tool, args{"status": "active"})
 				if tool == "list_tokens" {
 					request.Params.Arguments = args{"sort": "created"}
 				}
 				request.Params.Meta = &mcp.Meta{ProgressToken: "slow"}
 				h.send(t.Context(), request).ok()
-				note := h.notes.next(t, "notifications/progress")
-				fields := note.Params.AdditionalFields
-				if fields["progressToken"] != "slow" || !strings.HasSuffix(fmt.Sprint(fields["message"]), " tokens read") {
-					t.Errorf("progress %v, want the token of the call and a message", fields)
+				before := -1.0
+				for range 2 { // nothing was read in between, and it must grow all the same
+					fields := h.notes.next(t, "notifications/progress").Params.AdditionalFields
+					progress, ok := fields["progress"].(float64)
+					if !ok || progress <= before || fields["progressToken"] != "slow" || !strings.HasSuffix(fmt.Sprint(fields["message"]), " tokens read") {
+						t.Errorf("progress %v after %v, want the token of the call, more progress and a message", fields, before)
+					}
+					before = progress
 				}
 			})
 		}

@@ -35,12 +35,15 @@ func (c *Call) startProgress(ctx context.Context, noun string) *progress {
 		defer close(ended)
 		ticker := time.NewTicker(progressEvery)
 		defer ticker.Stop()
+		sent := -1.0
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				c.notify(ctx, meta.ProgressToken, p.done.Load(), noun)
+				done := p.done.Load()
+				sent = grown(sent, done)
+				c.notify(ctx, meta.ProgressToken, sent, done, noun)
 			}
 		}
 	}()
@@ -48,9 +51,18 @@ func (c *Call) startProgress(ctx context.Context, noun string) *progress {
 	return p
 }
 
-func (c *Call) notify(ctx context.Context, token mcp.ProgressToken, done int64, noun string) {
+// grown returns done, or a little more than what was sent: the protocol wants progress to grow with
+// each notification, and a slow vendor's call goes on all the same.
+func grown(sent float64, done int64) float64 {
+	if float64(done) > sent {
+		return float64(done)
+	}
+	return sent + 0.001
+}
+
+func (c *Call) notify(ctx context.Context, token mcp.ProgressToken, progress float64, done int64, noun string) {
 	err := c.server.SendNotificationToClient(ctx, string(mcp.MethodNotificationProgress), map[string]any{
-		"progressToken": token, "progress": done, "message": fmt.Sprintf("%d %s", done, noun),
+		"progressToken": token, "progress": progress, "message": fmt.Sprintf("%d %s", done, noun),
 	})
 	if err != nil {
 		c.Log.Debug("progress not sent", "error", err)
