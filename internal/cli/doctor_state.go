@@ -182,8 +182,15 @@ func (d *doctor) anyMints() bool {
 // needs one, which is little to lose where nothing else does.
 func (d *doctor) approval(context.Context) []row {
 	isRequired, isOrgWide := d.needsPerson()
-	if d.Config.StateDir == "" || !isRequired && !isOrgWide {
+	hasApprovers := d.Config.Auth.HasApprovers()
+	switch {
+	case d.needsSecond() && !hasApprovers && !d.http:
+		return []row{problem("human_approval.second_person", "another than the local user must agree to changes of several tokens, and auth gives nobody the role approver",
+			"give somebody that role, and run tokenreeve serve --listen on the same state")}
+	case d.Config.StateDir == "" || !isRequired && !isOrgWide:
 		return nil
+	case hasApprovers && d.http:
+		return []row{fine("human_approval", "callers with the role approver can agree over HTTP")}
 	}
 	isSet, err := confirm.HasPassphrase(d.Config.StateDir)
 	const setUp = "run tokenreeve approve --setup at a terminal, with the same --state-dir"
@@ -198,6 +205,19 @@ func (d *doctor) approval(context.Context) []row {
 	return []row{fine("human_approval", "a passphrase is set, so that a person can agree")}
 }
 
+// needsSecond reports whether another principal than who asks must agree to something.
+func (d *doctor) needsSecond() bool {
+	if !d.Config.HumanApproval.SecondPerson {
+		return false
+	}
+	for name := range d.Config.Connections {
+		if d.allows(name, policy.Bulk) || d.allows(name, policy.Revoke) || d.allows(name, policy.Rotate) {
+			return true
+		}
+	}
+	return false
+}
+
 // needsPerson reports whether the operator must agree to changes that policy allows, and whether a
 // whole organization can be revoked.
 func (d *doctor) needsPerson() (isRequired, isOrgWide bool) {
@@ -206,7 +226,7 @@ func (d *doctor) needsPerson() (isRequired, isOrgWide bool) {
 		return false, false
 	}
 	for name, c := range d.Config.Connections {
-		isRequired = isRequired || d.changes(name) && (h.Single == policy.ApprovalRequired || h.Bulk == policy.ApprovalRequired)
+		isRequired = isRequired || d.changes(name) && (h.Single == policy.ApprovalRequired || h.Bulk == policy.ApprovalRequired || h.SecondPerson)
 		isOrgWide = isOrgWide || c.OrgWideRevoke && d.allows(name, policy.Bulk)
 	}
 	return isRequired, isOrgWide

@@ -58,7 +58,14 @@ func TestDoctor(t *testing.T) {
 		"listener": {1, badListener},
 		"wildcard": {1, wildcardWithoutTLS},
 		"callers":  {1, badCallers},
-		"served":   {0, soundServer},
+		"nobody else": {1, func(t *testing.T, v *vendors) ([]string, []string) {
+			return v.arranged(t, map[string]any{"human_approval": map[string]any{"second_person": true}})
+		}},
+		"approvers": {0, func(t *testing.T, v *vendors) ([]string, []string) {
+			env, args := v.arranged(t, map[string]any{"human_approval": map[string]any{"second_person": true}, "auth": map[string]any{"tokens": approvers()[:3]}})
+			return env, append(args, "--listen", "127.0.0.1:0")
+		}},
+		"served": {0, soundServer},
 		"read only": {0, func(t *testing.T, v *vendors) ([]string, []string) {
 			env, args := weakCredentials(t, v)
 			return env, append(args, "--read-only")
