@@ -67,6 +67,9 @@ func places() map[string]place {
 		"POST /mcp":     {roles: all, body: message, json: true, want: http.StatusBadRequest},
 		"GET /mcp":      {roles: all, want: http.StatusBadRequest},
 		"DELETE /mcp":   {roles: all, want: http.StatusBadRequest},
+		// Whoever may approve nothing is told the same of every preview.
+		"GET /approve/{id}":                         {roles: all, basic: true, path: "/approve/pv_ABCDEFGHIJ", want: http.StatusNotFound},
+		"POST /approve/{id}":                        {roles: all, basic: true, path: "/approve/pv_ABCDEFGHIJ", body: `{"decision":"decline"}`, json: true, want: http.StatusNotFound},
 		"GET /.well-known/oauth-protected-resource": {open: true, want: http.StatusOK},
 	}
 }
@@ -484,7 +487,7 @@ func (m *matrix) routes(t *testing.T, c *caller) {
 			if got != want {
 				t.Errorf("%s, %s: status %d, want %d", p.name, name, got, want)
 			}
-			if hint := header.Get("WWW-Authenticate"); (got == http.StatusUnauthorized) != (strings.Contains(hint, "Bearer ") && !strings.Contains(hint, "insufficient_scope")) {
+			if hint := strings.Join(header.Values("WWW-Authenticate"), ", "); (got == http.StatusUnauthorized) != (strings.Contains(hint, "Bearer ") && !strings.Contains(hint, "insufficient_scope")) {
 				t.Errorf("%s, %s: status %d, WWW-Authenticate %q", p.name, name, got, hint)
 			}
 		}
