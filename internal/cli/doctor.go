@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenreeve/tokenreeve/internal/config"
+	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/transport"
 )
@@ -194,6 +195,8 @@ func (d *doctor) configuration(context.Context) []row {
 	}
 	if _, err := transport.New(transport.Options{CAFile: c.CAFile}); err != nil {
 		rows = append(rows, problem("ca_file", err.Error(), "name a PEM file that can be read"))
+	} else if c.CAFile != "" {
+		rows = append(rows, trusted(c.CAFile)...)
 	}
 	if len(d.Problems) > 0 {
 		return rows
@@ -206,6 +209,14 @@ func (d *doctor) configuration(context.Context) []row {
 		found += "; read only"
 	}
 	return append(rows, fine("configuration", "%s", found))
+}
+
+// trusted warns of a file of certificates that others can change.
+func trusted(caFile string) []row {
+	if _, err := trustedfile.Read(caFile, maxCAFile); err != nil {
+		return []row{warning("ca_file", err.Error(), "whoever can change it can pass for a vendor; let nobody but its owner or root change it")}
+	}
+	return nil
 }
 
 // findings is the whole result, for scripts.

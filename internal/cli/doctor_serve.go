@@ -40,7 +40,11 @@ func (d *doctor) listener(ctx context.Context) []row {
 	if s.TLS.Cert != "" {
 		leaf, rows = certificate(s.TLS)
 	}
-	rows = append(rows, d.address(ctx, leaf)...)
+	listens, isServed := d.address(ctx, leaf)
+	rows = append(rows, listens)
+	if s.MetricsListen != "" {
+		rows = append(rows, d.metrics(ctx, isServed))
+	}
 	host, port, _ := net.SplitHostPort(s.Listen)
 	if ip, err := netip.ParseAddr(host); len(s.AllowedHosts) == 0 && (host == "" || err == nil && ip.IsUnspecified()) {
 		rows = append(rows, warning("serve.allowed_hosts", "only clients that call it localhost are let in, although it listens on all addresses", "name it in allowed_hosts as clients do, for example mcp.example.com:"+port))
@@ -98,28 +102,50 @@ func misnamed(leaf *x509.Certificate, hosts []string) []row {
 	return []row{warning("serve.tls", "the certificate is not for "+strings.Join(missing, ", "), "have one made for all of allowed_hosts")}
 }
 
-// address tries to listen. The certificate was looked at already.
-func (d *doctor) address(ctx context.Context, leaf *x509.Certificate) []row {
+// address tries to listen. The certificate was looked at already. isServed says that a server of this
+// configuration does so already.
+func (d *doctor) address(ctx context.Context, leaf *x509.Certificate) (_ row, isServed bool) {
+	const place = "serve.listen"
 	s := d.Config.Serve
 	l, err := server.Listen(ctx, server.ListenOptions{Addr: s.Listen, BehindTLSProxy: s.BehindTLSProxy || s.TLS.Cert != "", Authenticated: true}, d.log)
-	switch {
-	case err == nil:
+	if err == nil {
 		err = l.Close()
+	}
+	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && d.serves(ctx, leaf):
-		return []row{fine("serve.listen", "%s is in use by a tokenreeve that answers", s.Listen)}
-	case errors.Is(err, syscall.EADDRINUSE):
-		return []row{problem("serve.listen", err.Error(), "choose another address, or end what uses it")}
+		return fine(place, "%s is in use by a tokenreeve that answers", s.Listen), true
+	case err != nil:
+		return unusable(place, err), false
+	case leaf != nil:
+		return fine(place, "%s is free; TLS", s.Listen), false
+	case s.BehindTLSProxy:
+		return fine(place, "%s is free; TLS is the proxy's", s.Listen), false
 	}
-	if err != nil {
-		return []row{problem("serve.listen", err.Error(), "choose an address of this machine that may be listened on, or set what is missing")}
+	return fine(place, "%s is free; no TLS", s.Listen), false
+}
+
+func unusable(place string, err error) row {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return problem(place, err.Error(), "choose another address, or end what uses it")
 	}
-	if leaf != nil {
-		return []row{fine("serve.listen", "%s is free; TLS", s.Listen)}
+	return problem(place, err.Error(), "choose an address of this machine that may be listened on, or set what is missing")
+}
+
+// metrics tries the address of the metrics. A server that runs already has it in use.
+func (d *doctor) metrics(ctx context.Context, isServed bool) row {
+	const place = "serve.metrics_listen"
+	s := d.Config.Serve
+	l, err := server.ListenMetrics(ctx, s.MetricsListen, s.MetricsOpen)
+	if err == nil {
+		err = l.Close()
 	}
-	if s.BehindTLSProxy {
-		return []row{fine("serve.listen", "%s is free; TLS is the proxy's", s.Listen)}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && isServed:
+		return fine(place, "%s is in use, as serve.listen is", s.MetricsListen)
+	case err != nil:
+		return unusable(place, err)
 	}
-	return []row{fine("serve.listen", "%s is free; no TLS", s.Listen)}
+	return fine(place, "%s is free", s.MetricsListen)
 }
 
 // answerTime is how long a server that runs already may take to say that it does.

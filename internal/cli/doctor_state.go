@@ -5,9 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
+	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
@@ -178,56 +183,74 @@ func (d *doctor) anyMints() bool {
 	return false
 }
 
-// approval finds out whether a person can agree where one must. Revoking a whole organization always
-// needs one, which is little to lose where nothing else does.
+// approval finds out whether somebody can agree where somebody must. Revoking a whole organization
+// always needs that, which is little to lose where nothing else does.
 func (d *doctor) approval(context.Context) []row {
-	isRequired, isOrgWide := d.needsPerson()
-	hasApprovers := d.Config.Auth.HasApprovers()
-	switch {
-	case d.needsSecond() && !hasApprovers && !d.http:
-		return []row{problem("human_approval.second_person", "another than the local user must agree to changes of several tokens, and auth gives nobody the role approver",
-			"give somebody that role, and run tokenreeve serve --listen on the same state")}
-	case d.Config.StateDir == "" || !isRequired && !isOrgWide:
+	needs := d.needsPerson()
+	if !d.hasFiles() || needs == (needed{}) || !d.IsSound("human_approval") {
 		return nil
-	case hasApprovers && d.http:
-		return []row{fine("human_approval", "callers with the role approver can agree over HTTP")}
 	}
+	const place = "human_approval"
 	isSet, err := confirm.HasPassphrase(d.Config.StateDir)
-	const setUp = "run tokenreeve approve --setup at a terminal, with the same --state-dir"
-	switch {
-	case err != nil:
-		return []row{problem("human_approval", err.Error(), nextState)}
-	case !isSet && isRequired:
-		return []row{problem("human_approval", "a person must agree to changes, and no passphrase is set to do so", setUp)}
-	case !isSet:
-		return []row{warning("human_approval", "a person must agree to revoke a whole organization, and no passphrase is set to do so", setUp)}
+	if err != nil {
+		return []row{problem(place, err.Error(), nextState)}
 	}
-	return []row{fine("human_approval", "a passphrase is set, so that a person can agree")}
+	var ways []string
+	if isSet {
+		ways = append(ways, "the operator at a terminal")
+	}
+	approvers := d.approvers()
+	if len(approvers) > 0 {
+		ways = append(ways, strings.Join(approvers, ", ")+" over HTTP")
+	}
+	const next = "run tokenreeve approve --setup at a terminal, with the configuration and the state directory of the server; or give a caller over HTTP the role approver"
+	switch {
+	case needs.second && !d.http && len(approvers) == 0:
+		return []row{problem(place+".second_person", "another than the local user must agree to changes of several tokens, and auth gives nobody the role approver",
+			"give somebody that role, and run tokenreeve serve --listen on the same state")}
+	case len(ways) > 0:
+		return []row{fine(place, "who can agree to changes: %s", strings.Join(ways, "; "))}
+	case needs.second || needs.required:
+		return []row{problem(place, "somebody must agree to changes, and nobody can: no passphrase is set, and no caller approves", next)}
+	}
+	return []row{warning(place, "somebody must agree to revoke a whole organization, and nobody can: no passphrase is set, and no caller approves", next)}
 }
 
-// needsSecond reports whether another principal than who asks must agree to something.
-func (d *doctor) needsSecond() bool {
-	if !d.Config.HumanApproval.SecondPerson {
-		return false
+// needed says for which changes that policy allows somebody must agree, besides the confirm code.
+type needed struct{ required, second, orgWide bool }
+
+func (d *doctor) needsPerson() needed {
+	h := d.Config.HumanApproval
+	isTrusted := h.TrustClient && !d.http // the client's answer is enough
+	var n needed
+	for name, c := range d.Config.Connections {
+		n.required = n.required || d.changes(name) && !isTrusted && (h.Single == policy.ApprovalRequired || h.Bulk == policy.ApprovalRequired)
+		n.second = n.second || h.SecondPerson && (d.allows(name, policy.Bulk) || d.allows(name, policy.Revoke) || d.allows(name, policy.Rotate))
+		n.orgWide = n.orgWide || c.OrgWideRevoke && d.allows(name, policy.Bulk) && !isTrusted
 	}
-	for name := range d.Config.Connections {
-		if d.allows(name, policy.Bulk) || d.allows(name, policy.Revoke) || d.allows(name, policy.Rotate) {
-			return true
+	return n
+}
+
+// approvers names the callers over HTTP who may approve on some connection. Where stdio is served, they
+// do so at another server on the same state.
+func (d *doctor) approvers() []string {
+	if !d.IsSound("auth") {
+		return nil
+	}
+	var names []string
+	add := func(name string, g auth.Grant) {
+		p := auth.NewPrincipal(name, "", g)
+		for connection := range d.Config.Connections {
+			if p.MayApprove("somebody else", connection) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
-	return false
-}
-
-// needsPerson reports whether the operator must agree to changes that policy allows, and whether a
-// whole organization can be revoked.
-func (d *doctor) needsPerson() (isRequired, isOrgWide bool) {
-	h := d.Config.HumanApproval
-	if h.TrustClient && !d.http { // the client's answer is enough
-		return false, false
+	for _, token := range d.Config.Auth.StaticTokens() {
+		add("token:"+token.Name, token.Grant)
 	}
-	for name, c := range d.Config.Connections {
-		isRequired = isRequired || d.changes(name) && (h.Single == policy.ApprovalRequired || h.Bulk == policy.ApprovalRequired || h.SecondPerson)
-		isOrgWide = isOrgWide || c.OrgWideRevoke && d.allows(name, policy.Bulk)
+	for _, value := range slices.Sorted(maps.Keys(d.Config.Auth.OIDC.Roles)) {
+		add("who has "+strconv.Quote(value), auth.Grant(d.Config.Auth.OIDC.Roles[value]))
 	}
-	return isRequired, isOrgWide
+	return names
 }

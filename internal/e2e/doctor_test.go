@@ -65,7 +65,9 @@ func TestDoctor(t *testing.T) {
 			env, args := v.arranged(t, map[string]any{"human_approval": map[string]any{"second_person": true}, "auth": map[string]any{"tokens": approvers()[:3]}})
 			return env, append(args, "--listen", "127.0.0.1:0")
 		}},
-		"served": {0, soundServer},
+		"nobody approves": {1, nobodyApproves},
+		"an approver":     {0, whoApproves},
+		"served":          {0, soundServer},
 		"read only": {0, func(t *testing.T, v *vendors) ([]string, []string) {
 			env, args := weakCredentials(t, v)
 			return env, append(args, "--read-only")
@@ -377,6 +379,33 @@ func badRecord(t *testing.T, v *vendors) (env, args []string) {
 func noPassphrase(t *testing.T, v *vendors) (env, args []string) {
 	t.Helper()
 	return v.arranged(t, map[string]any{"human_approval": map[string]any{"single": "required"}})
+}
+
+// Another must agree, and nobody is there who could.
+func nobodyApproves(t *testing.T, v *vendors) (env, args []string) {
+	t.Helper()
+	env, args = v.arranged(t, map[string]any{"human_approval": map[string]any{"second_person": true}, "auth": map[string]any{"tokens": []any{
+		map[string]any{"name": "admin", "role": "admin", "sha256": fmt.Sprintf("%064x", 1)},
+	}}})
+	return env, append(args, "--listen", "127.0.0.1:0", "--metrics-listen", "0.0.0.0:0")
+}
+
+func whoApproves(t *testing.T, v *vendors) (env, args []string) {
+	t.Helper()
+	cert, _, _ := v.certificate(t)
+	data, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := v.write(t, "ca.pem", string(data))
+	if err := os.Chmod(ca, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	env, args = v.arranged(t, map[string]any{"ca_file": ca, "human_approval": map[string]any{"bulk": "required", "second_person": true}, "auth": map[string]any{"tokens": []any{
+		map[string]any{"name": "admin", "role": "admin", "sha256": fmt.Sprintf("%064x", 1)},
+		map[string]any{"name": "dana", "role": "approver", "sha256": fmt.Sprintf("%064x", 2)},
+	}}})
+	return env, append(args, "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
 }
 
 // An address that somebody else uses, and a certificate that has expired and names nobody.
