@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,9 +14,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/oidctest"
 )
 
 // approving starts a server whose callers are agents, and people who may approve.
@@ -438,4 +442,138 @@ func (v *vendors) bulk(t *testing.T, c *client.Client, n int) (ids []string, pre
 	}
 	confirmed["confirm"] = preview["confirm"]
 	return ids, preview, confirmed
+}
+
+// Previews name the page as people reach it: by the name under which the call came, or behind a proxy
+// by that of the OAuth resource. Where no name is sure, or nobody may approve, they name a command.
+func TestApprovalIsNamed(t *testing.T) {
+	t.Parallel()
+	provider := oidctest.StartProvider(t, oidctest.NewKey(t, "one", jose.ES256))
+	oidc := func(resource string) map[string]any {
+		return map[string]any{"tokens": approvers(), "oidc": map[string]any{
+			"issuer": provider.Issuer, "audience": "https://other.example", "resource": resource, "roles": map[string]any{"x": map[string]any{"role": "viewer"}},
+		}}
+	}
+	const required, proxied = "--behind-tls-proxy", "https://tokens.example"
+	for name, test := range map[string]struct {
+		settings map[string]any
+		args     []string
+		way      string // URL and ID stand for the server's and the preview's
+	}{
+		"loopback":           {nil, nil, "have an approver open URL/approve/ID;"},
+		"TLS":                {nil, []string{"--tls-cert"}, "have an approver open URL/approve/ID;"},
+		"proxy":              {nil, []string{required}, "have an approver run `tokenreeve approve --server URL ID`;"},
+		"proxy with a name":  {map[string]any{"auth": oidc(proxied)}, []string{required}, "have an approver open https://tokens.example/approve/ID;"},
+		"proxy, below /mcp":  {map[string]any{"auth": oidc(proxied + "/mcp")}, []string{required}, "have an approver open https://tokens.example/approve/ID;"},
+		"proxy, with prefix": {map[string]any{"auth": oidc(proxied + "/team/")}, []string{required}, "have an approver open https://tokens.example/team/approve/ID;"},
+		"no approver":        {map[string]any{"auth": map[string]any{"tokens": approvers()[:1]}}, nil, "have the operator run `tokenreeve approve ID`;"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := newVendors(t)
+			settings := map[string]any{"auth": map[string]any{"tokens": approvers()}, "human_approval": map[string]any{"single": "required"}}
+			for key, value := range test.settings {
+				settings[key] = value
+			}
+			own := http.DefaultClient
+			if len(test.args) == 1 && test.args[0] == "--tls-cert" {
+				cert, key, roots := v.certificate(t)
+				test.args = []string{"--tls-cert", cert, "--tls-key", key}
+				own = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+			}
+			env := append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN="+callerToken("bot"))
+			s := listens(t, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--config", v.config(t, settings)}, test.args...)...)
+			s.http = own
+			for way, c := range map[string]*client.Client{"HTTP": s.streamable(t, legacy), "HTTP, modern": s.streamable(t, modern), "events": s.sse(t, legacy)} {
+				shown, text := callTool(t, c, "revoke_token", map[string]any{"connection": "mt", "token_id": v.mailtrapIDs(1)[0]})
+				if shown["confirm"] == nil {
+					t.Fatal(text)
+				}
+				id := shown["preview_id"].(string)
+				want := strings.ReplaceAll(test.way, "ID", id)
+				if !strings.Contains(want, "--server URL") {
+					want = strings.ReplaceAll(want, "URL", s.url)
+				}
+				if next := shown["next"].(string); !strings.Contains(next, want) {
+					t.Errorf("%s: no %q in %q", way, want, next)
+				}
+			}
+		})
+	}
+}
+
+// An access token of the provider counts as the password too, and the record names its subject.
+func TestApproveWithAccessToken(t *testing.T) {
+	t.Parallel()
+	const audience = "https://tokens.example"
+	provider := oidctest.StartProvider(t, oidctest.NewKey(t, "one", jose.RS256))
+	v := newVendors(t)
+	s := v.approving(t, map[string]any{"auth": map[string]any{"tokens": approvers(), "oidc": map[string]any{
+		"issuer": provider.Issuer, "audience": audience, "role_claim": []string{"realm_access", "roles"},
+		"roles": map[string]any{"approvers": map[string]any{"role": "approver"}, "agents": map[string]any{"role": "admin"}},
+	}}})
+	l, p, _ := v.hostile(t, "token:bot", nil)
+	basic := func(token string) map[string]string {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url, nil)
+		r.SetBasicAuth("ann", token)
+		return map[string]string{"Authorization": r.Header.Get("Authorization")}
+	}
+	if response, body := s.ask(t, http.MethodGet, p.ID, "", "", basic(provider.Token(t, "bob", audience, "agents"))); response.StatusCode != http.StatusNotFound {
+		t.Errorf("an agent: status %d:\n%s", response.StatusCode, body)
+	}
+	headers := basic(provider.Token(t, "ann", audience, "approvers"))
+	_, body := s.ask(t, http.MethodGet, p.ID, "", "", headers)
+	form := regexp.MustCompile(`name="form" value="([A-Z2-7]{26})"`).FindStringSubmatch(body)
+	if form == nil {
+		t.Fatalf("no form in:\n%s", body)
+	}
+	for name, value := range s.browsers() {
+		headers[name] = value
+	}
+	if response, body := s.ask(t, http.MethodPost, p.ID, "", typedIn(form[1], "REVOKE 2", "approve"), headers); response.StatusCode != http.StatusSeeOther {
+		t.Errorf("status %d:\n%s", response.StatusCode, body)
+	}
+	found, err := l.FindPreview(t.Context(), p.ID)
+	if by := found.Approval(); err != nil || !strings.HasPrefix(by, "oidc:") || !strings.HasSuffix(by, ":ann (oidc from 127.0.0.1)") {
+		t.Errorf("approved by %s (%v)", by, err)
+	}
+}
+
+// A server that stops takes no more decisions.
+func TestApproveWhileStopping(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	s := v.approving(t, nil)
+	s.token = callerToken("bot")
+	l, p, _ := v.hostile(t, "token:zoe", nil)
+	form := s.form(t, p.ID, "yan")
+	gate := v.hold("GET", "/api/v2/tokens")
+	c := s.streamable(t, legacy)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		request := mcp.CallToolRequest{}
+		request.Params.Name, request.Params.Arguments = "list_tokens", map[string]any{"connection": "ld"}
+		_, _ = c.CallTool(t.Context(), request)
+	}()
+	gate.await(t, 1)
+	s.signal(t, terminate)
+	for { // until the signal has arrived
+		if status, _ := s.get(t, "/readyz", false); status == http.StatusServiceUnavailable {
+			break
+		}
+	}
+	response, body := s.ask(t, http.MethodGet, p.ID, "yan", "", nil)
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "<h1>") || !strings.Contains(body, "shutting down") {
+		t.Errorf("the page: status %d:\n%s", response.StatusCode, body)
+	}
+	if status, body := s.decides(t, p.ID, "yan", typedIn(form, "REVOKE 2", "approve")); status != http.StatusServiceUnavailable {
+		t.Errorf("a decision: status %d:\n%s", status, body)
+	}
+	gate.release()
+	receive(t, ended, "the end of the call")
+	s.exit(t, 0)
+	if found, err := l.FindPreview(t.Context(), p.ID); err != nil || found.ApprovedBy != "" {
+		t.Errorf("approved by %s (%v)", found.Approval(), err)
+	}
 }
