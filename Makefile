@@ -7,10 +7,12 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race -gcflags=modernc.org/sqlite/...=-race=false -gcflags=modernc.org/libc/...=-race=false)
 CHAOS_SEED ?= $(shell date +%s)
 CHAOS_OPERATIONS ?= 10000
+SOAK_SESSIONS ?= 200
+SOAK_TIME ?= 60s
 LINT_VERSION := v2.15.0
 LINT := .cache/golangci-lint-$(LINT_VERSION)/golangci-lint
 
-.PHONY: build build-otel demo test deployment conformance chaos bench lint fmt generate tidy vet check clean
+.PHONY: build build-otel demo test deployment conformance chaos soak bench lint fmt generate tidy vet check clean
 
 build: ## the binary, bin/tokenreeve
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tokenreeve .
@@ -38,6 +40,10 @@ chaos: ## thousands of random operations while everything fails; CHAOS_SEED=n ma
 	mkdir -p .cache/chaos
 	CHAOS_SEED=$(CHAOS_SEED) CHAOS_OPERATIONS=$(CHAOS_OPERATIONS) \
 		go test $(RACE) -count=1 -v -timeout 60m -artifacts -outputdir '$(abspath .cache/chaos)' -run TestChaos ./internal/chaos
+
+soak: ## many sessions for a minute, with clients and vendors that misbehave; SOAK_SESSIONS=n, SOAK_TIME=60s
+	SOAK_SESSIONS=$(SOAK_SESSIONS) SOAK_TIME=$(SOAK_TIME) SOAK_REST=35s \
+		go test $(RACE) -count=1 -v -timeout 30m -run TestSoak ./internal/soak
 
 bench: ## how fast and how small, each as a ratio against a bare server
 	go run ./internal/bench

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -119,8 +120,8 @@ func Middleware(a Authenticator, o Options) func(http.Handler) http.Handler {
 				return
 			}
 			r = r.WithContext(WithPrincipal(r.Context(), principal))
-			r.Header = r.Header.Clone()
-			r.Header.Del("Authorization") // it is for this server alone
+			r.Header = maps.Clone(r.Header) // nobody changes the values
+			r.Header.Del("Authorization")   // it is for this server alone
 			next.ServeHTTP(w, r)
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
@@ -85,12 +86,15 @@ type Times struct {
 	// Idle is how long a session of Streamable HTTP may be without a request and without a stream; 30
 	// minutes, which is longer than any call, and at least a second.
 	Idle time.Duration
+	// Quiet is how long a server that has worked is asked nothing until it gives memory back to the
+	// system; 15 seconds.
+	Quiet time.Duration
 }
 
 func (t Times) withDefaults() Times {
 	return Times{
 		Read: cmp.Or(t.Read, 15*time.Second), Write: cmp.Or(t.Write, 10*time.Second), Connection: cmp.Or(t.Connection, 2*time.Minute),
-		KeepAlive: cmp.Or(t.KeepAlive, 20*time.Second), Idle: cmp.Or(t.Idle, 30*time.Minute),
+		KeepAlive: cmp.Or(t.KeepAlive, 20*time.Second), Idle: cmp.Or(t.Idle, 30*time.Minute), Quiet: cmp.Or(t.Quiet, 15*time.Second),
 	}
 }
 
@@ -128,7 +132,6 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		defer end()
 	}
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
-	defer disconnect()
 	httpServer := &http.Server{
 		Handler:           v.handler(),
 		ReadHeaderTimeout: o.Times.Read,
@@ -138,6 +141,10 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		BaseContext:       func(net.Listener) context.Context { return connected },
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	background.Go(func() { v.giveBack(connected) })
+	defer disconnect()
 	served := make(chan error, 1)
 	go func() { served <- httpServer.Serve(l) }()
 	var failure error

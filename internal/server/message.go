@@ -36,16 +36,15 @@ func (m message) isNotification() bool { return m.ID == nil && m.Method != "" }
 
 // isModern reports whether a message is of a protocol without sessions, as the library decides it.
 func isModern(h http.Header, data []byte) bool {
+	if mcp.IsModernProtocol(h.Get(mcp.HeaderProtocolVersion)) {
+		return true
+	}
 	var m struct {
 		Params struct {
 			Meta *mcp.Meta `json:"_meta"`
 		} `json:"params"`
 	}
-	version := ""
-	if json.Unmarshal(data, &m) == nil {
-		version = m.Params.Meta.ProtocolVersion()
-	}
-	return mcp.IsModernProtocol(version) || mcp.IsModernProtocol(h.Get(mcp.HeaderProtocolVersion))
+	return json.Unmarshal(data, &m) == nil && mcp.IsModernProtocol(m.Params.Meta.ProtocolVersion())
 }
 
 // readMessage reads a request's body, bounded in type, size and time, or answers the request. A

@@ -98,14 +98,14 @@ func (o *openSessions) owned(w http.ResponseWriter, r *http.Request, transport, 
 // bind returns a context that ends with the session of the call as well; the caller calls the
 // function once the call is done. A call of a protocol without sessions has its request's context.
 func (o *openSessions) bind(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
 	id := ""
 	if session := mcpserver.ClientSessionFromContext(ctx); session != nil {
 		id = session.SessionID()
 	}
 	if id == "" {
-		return ctx, cancel
+		return ctx, func() {}
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	o.mu.Lock()
 	s, ok := o.all[id]
 	o.mu.Unlock()

@@ -5,7 +5,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
@@ -52,6 +54,7 @@ type service struct {
 	open       *openSessions
 	messages   *tally
 	requests   *tools.Tracker // of HTTP, streams included
+	asked      atomic.Int64   // messages so far
 	events     *mcpserver.SSEServer
 	streamable *mcpserver.StreamableHTTPServer
 	pages      pages
@@ -179,6 +182,27 @@ func tooManySessions(w http.ResponseWriter) {
 func tooManyMessages(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
 	refuse(w, http.StatusTooManyRequests, "too_many_messages", "too many messages of this caller were not answered yet; read the answers, then go on")
+}
+
+// giveBack returns memory to the system whenever the server has become quiet after work, until ctx is
+// done. Go alone keeps what a busy hour took for minutes, and much of it for as long as nothing comes.
+func (v *service) giveBack(ctx context.Context) {
+	ticker := time.NewTicker(v.options.Times.Quiet)
+	defer ticker.Stop()
+	var before, given int64 // messages until the tick before, and until memory was given back
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := v.asked.Load()
+		if now == before && now != given {
+			debug.FreeOSMemory()
+			given = now
+		}
+		before = now
+	}
 }
 
 // end answers what was asked over event streams, and ends all streams.

@@ -120,6 +120,7 @@ func (v *service) read(w http.ResponseWriter, r *http.Request) (body []byte, don
 		tooManyMessages(w)
 		return nil, nil, false
 	}
+	v.asked.Add(1)
 	body, ok = readMessage(w, r)
 	if !ok {
 		v.messages.end(caller)
