@@ -43,6 +43,8 @@ func measurements() []measurement {
 		{"memory", (*bench).memory},
 		{"list", (*bench).list},
 		{"inflight", (*bench).inFlight},
+		{"http", (*bench).http},
+		{"sessions", (*bench).sessions},
 		{"model", (*bench).model},
 		{"longlist", (*bench).longList},
 		{"huge", (*bench).huge},

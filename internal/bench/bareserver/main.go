@@ -1,13 +1,14 @@
 // Command bareserver is the measure of the benchmarks: an MCP server made with
-// the same library, on stdio, and nothing else. Its one tool is trivial; with
-// BARE_VENDOR set it is a list_tokens that makes one request to LaunchDarkly's
-// API, decodes the rows and returns them.
+// the same library, on stdio, or over HTTP where BARE_LISTEN is an address, and
+// nothing else. Its one tool is trivial; with BARE_VENDOR set it is a list_tokens
+// that makes one request to LaunchDarkly's API, decodes the rows and returns them.
 package main
 
 import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -32,10 +33,31 @@ func main() {
 	} else {
 		s.AddTool(mcp.NewTool("ping", mcp.WithDescription("Answers.")), ping)
 	}
-	if err := server.ServeStdio(s, server.WithWorkerPoolSize(workers)); err != nil {
+	err := error(nil)
+	if address := os.Getenv("BARE_LISTEN"); address != "" {
+		err = serveHTTP(s, address)
+	} else {
+		err = server.ServeStdio(s, server.WithWorkerPoolSize(workers))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// serveHTTP serves both transports of the library as they are.
+func serveHTTP(s *server.MCPServer, address string) error {
+	listener, err := net.Listen("tcp", address) //nolint:noctx // ends with the process
+	if err != nil {
+		return err
+	}
+	events := server.NewSSEServer(s, server.WithKeepAliveInterval(20*time.Second))
+	mux := http.NewServeMux()
+	mux.Handle("/mcp", server.NewStreamableHTTPServer(s))
+	mux.Handle("/sse", events.SSEHandler())
+	mux.Handle("/message", events.MessageHandler())
+	fmt.Fprintf(os.Stderr, "bareserver serves http://%s/mcp\n", listener.Addr())
+	return (&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(listener)
 }
 
 func ping(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
