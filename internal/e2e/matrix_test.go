@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,32 +46,33 @@ func classes() map[policy.Class][]auth.Role {
 
 // place is a route's place in the matrix.
 type place struct {
-	open  bool        // to everybody, with any token or none
-	roles []auth.Role // that are let through
-	basic bool        // the token counts as the password of HTTP Basic, too
-	path  string      // that is asked; empty: the route's own
-	body  string      // that is sent
-	json  bool        // as JSON, else as a form
-	want  int         // the status for whom is let through
+	open    bool        // to everybody, with any token or none
+	roles   []auth.Role // that are let through
+	on      string      // the connection where they count; empty: it is not about one
+	basic   bool        // the token counts as the password of HTTP Basic, too
+	body    string      // that is sent, as JSON
+	want    int         // the status for whom is let through
+	refused int         // the status for other roles; 0: 403
 }
 
 // places says who may use a route.
 func places() map[string]place {
 	all := auth.Roles()
 	const message = `{"jsonrpc":"2.0","id":1,"method":"ping"}`
+	approvers := []auth.Role{auth.RoleApprover}
 	return map[string]place{
 		"GET /healthz":  {open: true, want: http.StatusOK},
 		"GET /readyz":   {open: true, want: http.StatusOK},
 		"GET /metrics":  {roles: []auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin}, want: http.StatusOK},
 		"GET /sse":      {roles: all, want: http.StatusOK},
-		"POST /message": {roles: all, body: message, json: true, want: http.StatusBadRequest}, // it names no session
-		"POST /mcp":     {roles: all, body: message, json: true, want: http.StatusBadRequest},
+		"POST /message": {roles: all, body: message, want: http.StatusBadRequest}, // it names no session
+		"POST /mcp":     {roles: all, body: message, want: http.StatusBadRequest},
 		"GET /mcp":      {roles: all, want: http.StatusBadRequest},
 		"DELETE /mcp":   {roles: all, want: http.StatusBadRequest},
-		// Whoever may approve nothing is told the same of every preview.
-		"GET /approve/{id}":                         {roles: all, basic: true, path: "/approve/pv_ABCDEFGHIJ", want: http.StatusNotFound},
-		"POST /approve/{id}":                        {roles: all, basic: true, path: "/approve/pv_ABCDEFGHIJ", body: `{"decision":"decline"}`, json: true, want: http.StatusNotFound},
 		"GET /.well-known/oauth-protected-resource": {open: true, want: http.StatusOK},
+		// A preview of somebody else's on the connection mt; who may not approve it does not learn of it.
+		"GET /approve/{id}":  {roles: approvers, on: "mt", basic: true, want: http.StatusOK, refused: http.StatusNotFound},
+		"POST /approve/{id}": {roles: approvers, on: "mt", basic: true, body: `{"decision":"approve","phrase":"wrong"}`, want: http.StatusUnprocessableEntity, refused: http.StatusNotFound},
 	}
 }
 
@@ -253,6 +255,9 @@ type matrix struct {
 	vendors *vendors
 	callers []*caller
 	places  map[string]place
+	asker   *caller // has made the preview
+	preview string
+	sent    int // requests to vendors that this took
 }
 
 const matrixAudience = "https://reeve.example"
@@ -316,6 +321,22 @@ func (m *matrix) serve(t *testing.T, token string, settings map[string]any) {
 		"serve", "--listen", "127.0.0.1:0", "--config", v.config(t, settings), "--max-sessions", "10000")
 	m.http = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
 	t.Cleanup(m.http.CloseIdleConnections)
+	m.asker = m.callers[slices.IndexFunc(m.callers, func(c *caller) bool { return c.role == auth.RoleAdmin && c.narrow == c.role })]
+	line, err := rawmcp.Caller{URL: m.url, HTTP: m.http, Present: bearerOf(m.asker.static)}.Open(t.Context(), rawmcp.Sessionless)
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := line.Call(t.Context(), "revoke_token", map[string]any{"connection": "mt", "token_id": v.mailtrapIDs(1)[0]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shown struct {
+		ID string `json:"preview_id"`
+	}
+	if err := json.Unmarshal(result.Structured, &shown); err != nil || shown.ID == "" {
+		t.Fatalf("no preview: %v, %v", result.Content, err)
+	}
+	m.preview, m.sent = shown.ID, len(v.Requests())
 }
 
 // TestMatrixIsWhole checks that everything there is has its place in the matrix, and nothing else.
@@ -395,7 +416,7 @@ func TestMatrix(t *testing.T) {
 // wrongTools calls with wrong tokens in the session of somebody who may do everything, who must not
 // hear of it.
 func (m *matrix) wrongTools(t *testing.T) {
-	owner := m.open(t, m.callers[slices.IndexFunc(m.callers, func(c *caller) bool { return c.role == auth.RoleAdmin && c.narrow == c.role })].static)
+	owner := m.open(t, m.asker.static, rawmcp.Ways())
 	t.Run("by", func(t *testing.T) {
 		m.eachCaller(t, func(t *testing.T, c *caller) { m.wrongCalls(t, c, owner) })
 	})
@@ -409,7 +430,7 @@ func (m *matrix) wrongTools(t *testing.T) {
 // nothingSent checks that no vendor has heard of the calls so far.
 func (m *matrix) nothingSent(t *testing.T) {
 	t.Helper()
-	if n := len(m.vendors.Requests()); n != 0 {
+	if n := len(m.vendors.Requests()) - m.sent; n != 0 {
 		t.Errorf("%d requests were sent to vendors", n)
 	}
 }
@@ -426,6 +447,7 @@ func (m *matrix) eachCaller(t *testing.T, check func(*testing.T, *caller)) {
 // presentation is one way in which a caller presents itself.
 type presentation struct {
 	kind
+	method  string // of authentication
 	name    string
 	present func(*http.Request)
 }
@@ -439,7 +461,7 @@ func (c *caller) presentations(t *testing.T) []presentation {
 			if token == nil || method == auth.MethodStatic && c.static == "" || method == auth.MethodOIDC && c.oidc == "" {
 				continue
 			}
-			all = append(all, presentation{k, method + ", " + k.name, k.presenting(token(t, c))})
+			all = append(all, presentation{k, method, method + ", " + k.name, k.presenting(token(t, c))})
 		}
 	}
 	return all
@@ -478,10 +500,12 @@ func (m *matrix) routes(t *testing.T, c *caller) {
 			case place.open:
 				want = place.want
 			case want != 0:
-			case slices.Contains(place.roles, c.role):
+			case slices.Contains(place.roles, c.role) && (place.on == "" || slices.Contains(place.roles, c.on(place.on))):
 				want = place.want
+			case c == m.asker && place.on != "" && p.method != auth.MethodOIDC:
+				want = http.StatusForbidden // nobody approves their own
 			default:
-				want = http.StatusForbidden
+				want = cmp.Or(place.refused, http.StatusForbidden)
 			}
 			got, header := m.ask(t, method, path, place, p.present)
 			if got != want {
@@ -518,9 +542,7 @@ func (m *matrix) ask(t *testing.T, method, path string, p place, present func(*h
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if p.path != "" {
-		path = p.path
-	}
+	path = strings.Replace(path, "{id}", m.preview, 1)
 	var body io.Reader
 	if p.body != "" {
 		body = strings.NewReader(p.body)
@@ -529,11 +551,8 @@ func (m *matrix) ask(t *testing.T, method, path string, p place, present func(*h
 	if err != nil {
 		t.Fatal(err)
 	}
-	switch {
-	case p.json:
+	if p.body != "" {
 		r.Header.Set("Content-Type", "application/json")
-	case p.body != "":
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	present(r)
 	response, err := m.http.Do(r)
@@ -547,11 +566,11 @@ func (m *matrix) ask(t *testing.T, method, path string, p place, present func(*h
 	return response.StatusCode, response.Header
 }
 
-// open opens a line of each way with a right token.
-func (m *matrix) open(t *testing.T, token string) map[rawmcp.Way]*rawmcp.Line {
+// open opens a line of each of the ways with a right token.
+func (m *matrix) open(t *testing.T, token string, ways []rawmcp.Way) map[rawmcp.Way]*rawmcp.Line {
 	t.Helper()
 	lines := map[rawmcp.Way]*rawmcp.Line{}
-	for _, way := range rawmcp.Ways() {
+	for _, way := range ways {
 		line, err := rawmcp.Caller{URL: m.url, HTTP: m.http, Present: bearerOf(token)}.Open(t.Context(), way)
 		if err != nil {
 			t.Fatalf("%s: %v", way, err)
@@ -598,11 +617,16 @@ func (m *matrix) rightCalls(t *testing.T, c *caller) {
 	if c.role == "" {
 		return // refused at the door
 	}
-	for method, token := range map[string]string{auth.MethodStatic: c.static, auth.MethodOIDC: c.oidc} {
+	tokens, ways := map[string]string{auth.MethodStatic: c.static, auth.MethodOIDC: c.oidc}, rawmcp.Ways()
+	if c.narrow != c.role { // which is judged behind the door: one way of each transport tells
+		delete(tokens, auth.MethodStatic)
+		ways = []rawmcp.Way{rawmcp.Sessionless, rawmcp.Events}
+	}
+	for method, token := range tokens {
 		if token == "" {
 			continue
 		}
-		for way, line := range m.open(t, token) {
+		for way, line := range m.open(t, token, ways) {
 			cell := func(what string) string { return fmt.Sprintf("%s, %s, %s", method, way, what) }
 			m.list(t, c, line, cell("tools/list"))
 			for name, u := range uses(m.vendors) {
