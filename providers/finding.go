@@ -73,11 +73,16 @@ func Ending(setting string, end Date, now time.Time) Finding {
 	case !at.After(now):
 		f.Verdict, f.Found, f.Next = Trouble, fmt.Sprintf("it expired on %s", at.Format(time.DateOnly)), nextRenew
 	case at.Before(now.Add(ExpiresSoon)):
-		f.Verdict, f.Found, f.Next = Warning, fmt.Sprintf("it expires on %s", at.Format(time.DateOnly)), nextRenew
+		f.Verdict, f.Found, f.Next = Warning, "it expires "+InDays(at, now), nextRenew
 	default:
-		f.Found = fmt.Sprintf("it expires on %s", at.Format(time.DateOnly))
+		f.Found = "it expires " + InDays(at, now)
 	}
 	return f
+}
+
+// InDays says when something ends: "on 2026-12-31, in 20 days".
+func InDays(end, now time.Time) string {
+	return fmt.Sprintf("on %s, in %d days", end.UTC().Format(time.DateOnly), int(end.Sub(now)/(24*time.Hour)))
 }
 
 const nextRenew = "make a new one and put it where the connection's credential is read from"

@@ -69,17 +69,17 @@ func certificate(files config.TLS) (*x509.Certificate, []row) {
 	if info, err := os.Stat(files.Key); err == nil && info.Mode().Perm()&0o004 != 0 && os.PathSeparator == '/' {
 		rows = append(rows, warning(place, "everybody on this machine can read "+files.Key, fmt.Sprintf("run chmod o-r %q", files.Key)))
 	}
-	now, end := time.Now(), leaf.NotAfter.UTC().Format(time.DateOnly)
+	now := time.Now()
 	const renew = "renew it; a running server takes the new files without a restart"
 	switch {
 	case now.Before(leaf.NotBefore):
 		rows = append(rows, problem(place, "the certificate is not valid before "+leaf.NotBefore.UTC().Format(time.RFC3339), "look at this machine's clock, or at how it was made"))
 	case !now.Before(leaf.NotAfter):
-		rows = append(rows, problem(place, "the certificate expired on "+end, renew))
+		rows = append(rows, problem(place, "the certificate expired on "+leaf.NotAfter.UTC().Format(time.DateOnly), renew))
 	case leaf.NotAfter.Before(now.Add(providers.ExpiresSoon)):
-		rows = append(rows, warning(place, "the certificate expires on "+end, renew))
+		rows = append(rows, warning(place, "the certificate expires "+providers.InDays(leaf.NotAfter, now), renew))
 	default:
-		rows = append(rows, fine(place, "the certificate can be read, its key belongs to it, and it expires on %s", end))
+		rows = append(rows, fine(place, "the certificate can be read, its key belongs to it, and it expires %s", providers.InDays(leaf.NotAfter, now)))
 	}
 	return leaf, rows
 }

@@ -83,7 +83,9 @@ func TestDoctor(t *testing.T) {
 				t.Errorf("stderr: %s", stderr)
 			}
 			v.noSecretIn(t, "the table", table)
-			v.noSecretIn(t, "the JSON", v.doctorJSON(t, env, test.code, args))
+			if slices.Contains([]string{"sound", "weak", "failing", "broken file", "sinks"}, name) { // the rows are the same
+				v.noSecretIn(t, "the JSON", v.doctorJSON(t, env, test.code, args))
+			}
 			if n := len(v.Changes()) - changes; n != 0 {
 				t.Errorf("%d tokens were changed", n)
 			}
@@ -133,6 +135,7 @@ func (v *vendors) doctorJSON(t *testing.T, env []string, code int, args []string
 func (v *vendors) plainly(table string) string {
 	table = strings.ReplaceAll(table, v.home, "HOME")
 	table = regexp.MustCompile(`\b20\d\d-\d\d-\d\d\b`).ReplaceAllString(table, "DATE")
+	table = regexp.MustCompile(`in \d+ days`).ReplaceAllString(table, "in N days")
 	return regexp.MustCompile(`(127\.0\.0\.1|0\.0\.0\.0):\d+`).ReplaceAllString(table, "$1:PORT")
 }
 
@@ -294,7 +297,9 @@ func brokenFile(t *testing.T, v *vendors) (env, args []string) {
 	c["mt"].(map[string]any)["account_id"] = "acme"
 	c["no provider"] = map[string]any{}
 	return v.arranged(t, map[string]any{
-		"connections": c, "colour": "blue", "recovery_recipients": []string{"age1nothing"}, "auth": map[string]any{"tokens": []any{map[string]any{"name": "a", "role": "king"}}},
+		"connections": c, "colour": "blue", "recovery_recipients": []string{"age1nothing"}, "auth": map[string]any{"tokens": []any{
+			map[string]any{"name": "a", "role": "king", "sha256": fmt.Sprintf("%064x", 1)}, map[string]any{"name": "b", "role": "viewer", "sha256": fmt.Sprintf("%064x", 1)},
+		}},
 		"serve": map[string]any{"listen": "nowhere"}, "human_approval": map[string]any{"bulk": "always"},
 	})
 }
