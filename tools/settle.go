@@ -39,8 +39,8 @@ func (e *Env) LookBack(ctx context.Context) {
 	e.clearOld(ctx)
 }
 
-// clearEvery is how often a server that runs on looks for copies in escrow that need not
-// be kept any more.
+// clearEvery is how often a server that runs on looks for what others left behind, and for
+// copies in escrow that need not be kept any more.
 const clearEvery = time.Hour
 
 // Attend looks back, and then keeps the escrow clear until ctx ends.
@@ -54,6 +54,7 @@ func (e *Env) Attend(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+			e.Settle(ctx) // another server may have been killed
 			e.clearOld(ctx)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/config"
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
@@ -33,7 +34,8 @@ func (a *app) approvalCommand() *cobra.Command {
 			"passphrase, at the terminal itself. The agent's next call with the confirm code then acts.\n" +
 			"--decline says no, which needs no passphrase: the preview's code is dead then.\n\n" +
 			"--setup sets the passphrase, or changes it. Only a hash of it is kept, in approval.json in\n" +
-			"the state directory. Use the configuration and the state directory of the server.\n\n" +
+			"the state directory, or in the database that state.postgres names. Use the configuration and\n" +
+			"the state directory of the server.\n\n" +
 			"--server asks a server over HTTP instead, where you are a caller with the role approver. Your token\n" +
 			"is in TOKENREEVE_APPROVE_TOKEN or in --token-file, else you are asked for it at the terminal. It takes\n" +
 			"no passphrase, and no configuration but ca_file.",
@@ -65,11 +67,11 @@ func (a *app) approvalCommand() *cobra.Command {
 }
 
 func (a *app) setUpApproval(cmd *cobra.Command) error {
-	c, err := a.operatorConfiguration(cmd)
-	if err != nil {
-		return err
-	}
-	isSet, err := confirm.HasPassphrase(c.StateDir)
+	return a.withStore(cmd, setUpPassphrase)
+}
+
+func setUpPassphrase(ctx context.Context, _ config.Config, s *store) error {
+	isSet, err := s.passphrase.IsSet(ctx)
 	if err != nil {
 		return err
 	}
@@ -79,15 +81,15 @@ func (a *app) setUpApproval(cmd *cobra.Command) error {
 	}
 	defer t.close()
 	if isSet {
-		if err := t.proveOperator(cmd.Context(), c.StateDir, "Present passphrase: "); err != nil {
+		if err := t.proveOperator(ctx, s, "Present passphrase: "); err != nil {
 			return fmt.Errorf("nothing was changed: %w", err)
 		}
 	}
-	chosen, err := t.passphraseTwice(cmd.Context())
+	chosen, err := t.passphraseTwice(ctx)
 	if err != nil {
 		return fmt.Errorf("nothing was changed: %w", err)
 	}
-	if err := confirm.SetPassphrase(c.StateDir, chosen); err != nil {
+	if err := s.passphrase.Set(ctx, chosen); err != nil {
 		return err
 	}
 	t.say("The passphrase is set. Approve a preview with: tokenreeve approve PREVIEW_ID")
@@ -107,13 +109,13 @@ func (t *terminal) passphraseTwice(ctx context.Context) (secret.Secret, error) {
 }
 
 // proveOperator asks for the passphrase until it is right, a few times at most.
-func (t *terminal) proveOperator(ctx context.Context, stateDir, prompt string) error {
+func (t *terminal) proveOperator(ctx context.Context, s *store, prompt string) error {
 	for range passphraseTries {
 		typed, err := t.passphrase(ctx, prompt)
 		if err != nil {
 			return err
 		}
-		right, err := confirm.CheckPassphrase(stateDir, typed)
+		right, err := s.passphrase.Check(ctx, typed)
 		if right || err != nil {
 			return err
 		}
@@ -123,24 +125,27 @@ func (t *terminal) proveOperator(ctx context.Context, stateDir, prompt string) e
 }
 
 func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
-	c, err := a.operatorConfiguration(cmd)
-	if err != nil {
-		return err
-	}
+	return a.withStore(cmd, func(ctx context.Context, c config.Config, s *store) error {
+		return a.decide(ctx, c, s, id, decline)
+	})
+}
+
+func (a *app) decide(ctx context.Context, c config.Config, kept *store, id string, decline bool) error {
 	if !decline { // before a person reads through all of it
-		if err := needPassphrase(c.StateDir); err != nil {
+		if err := needPassphrase(ctx, kept); err != nil {
 			return err
 		}
 	}
-	path := ledgerPath(c)
-	if !ledger.Exists(path) {
-		return noPreview(id, path)
+	exists, err := kept.exists(ctx)
+	if err != nil {
+		return err
 	}
-	l := ledger.New(path, ledger.Options{})
-	defer l.Close()
-	p, err := l.FindPreview(cmd.Context(), id)
+	if !exists {
+		return noPreview(id, kept.place)
+	}
+	p, err := kept.ledger.FindPreview(ctx, id)
 	if errors.Is(err, ledger.ErrNotFound) {
-		return noPreview(id, path)
+		return noPreview(id, kept.place)
 	}
 	if err != nil {
 		return err
@@ -171,9 +176,9 @@ func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
 		return err
 	}
 	if decline {
-		return t.decline(cmd.Context(), l, id)
+		return t.decline(ctx, kept.ledger, id)
 	}
-	return t.approve(cmd.Context(), l, id, s.Phrase, c.StateDir)
+	return t.approve(ctx, kept, id, s.Phrase)
 }
 
 func (a *app) sayAlreadyApproved(p *ledger.Preview) {
@@ -187,17 +192,17 @@ func hasPhrase(id string, s *tools.Shown) error {
 	return nil
 }
 
-func needPassphrase(stateDir string) error {
-	isSet, err := confirm.HasPassphrase(stateDir)
+func needPassphrase(ctx context.Context, s *store) error {
+	isSet, err := s.passphrase.IsSet(ctx)
 	if err == nil && !isSet {
-		return fmt.Errorf("%w; set one first: tokenreeve approve --setup, with the same --state-dir", confirm.ErrNoPassphrase)
+		return fmt.Errorf("%w; set one first: tokenreeve approve --setup, with the configuration and the state directory of the server", confirm.ErrNoPassphrase)
 	}
 	return err
 }
 
-func noPreview(id, path string) error {
-	return fmt.Errorf("there is no preview %s in %s: it has expired, or the server has another state directory; previews live for %d minutes, so ask the agent for a new one",
-		oneLine(id), path, int(ledger.PreviewLife.Minutes()))
+func noPreview(id, place string) error {
+	return fmt.Errorf("there is no preview %s in %s: it has expired, or the server keeps its state elsewhere; previews live for %d minutes, so ask the agent for a new one",
+		oneLine(id), place, int(ledger.PreviewLife.Minutes()))
 }
 
 // judgePreview says why nobody can decide on a preview any more, or nothing.
@@ -273,15 +278,15 @@ func (t *terminal) sayDeclined(id string) {
 	t.say("Declined. The code of preview %s does nothing any more.", id)
 }
 
-func (t *terminal) approve(ctx context.Context, l *ledger.Ledger, id, phrase, stateDir string) error {
+func (t *terminal) approve(ctx context.Context, s *store, id, phrase string) error {
 	err := t.askPhrase(ctx, phrase)
 	if err == nil {
-		err = t.proveOperator(ctx, stateDir, "Passphrase: ")
+		err = t.proveOperator(ctx, s, "Passphrase: ")
 	}
 	if err != nil {
 		return notApproved(err)
 	}
-	if _, err := l.ApprovePreview(ctx, id, localUser()); err != nil {
+	if _, err := s.ledger.ApprovePreview(ctx, id, localUser()); err != nil {
 		return undecided(id, err)
 	}
 	t.sayApproved()

@@ -94,6 +94,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.demoCommand(),
 		a.sandboxCommand(),
 		a.ledgerCommand(),
+		a.escrowCommand(),
 		a.authCommand(),
 		a.stateCommand(),
 		a.approvalCommand(),

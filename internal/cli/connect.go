@@ -13,10 +13,7 @@ import (
 
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/config"
-	"github.com/tokenreeve/tokenreeve/internal/fault"
-	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/providers"
@@ -73,13 +70,13 @@ func newMailtrap(hc *http.Client, c config.Connection, o transport.Options) (pro
 	}, o)
 }
 
-// environment builds what the tools work with, and a function that lets go of
-// what it holds. It sends nothing, reads no credential and opens no file of its own.
-func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *tools.Env, release func(), _ error) {
+// environment builds what the tools work with, with the store that it is kept in, and a function
+// that lets go of what both hold. It sends nothing, reads no credential and opens no file of its own.
+func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *tools.Env, _ *store, release func(), _ error) {
 	options := transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: c.CAFile, Timeout: c.Timeout, Reserve: c.RateReserve}
 	hc, err := transport.New(options)
 	if err != nil {
-		return nil, func() {}, err
+		return nil, nil, func() {}, err
 	}
 	measured := telemetry.New(a.version, log)
 	var connections []*tools.Connection
@@ -101,40 +98,34 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 	}
 	sinks, err := sinksOf(c)
 	if err := errors.Join(append(problems, err)...); err != nil {
-		return nil, func() {}, err
+		return nil, nil, func() {}, err
 	}
-	recovery, err := sink.ParseRecipients(c.RecoveryRecipients)
+	kept, err := openStore(c, 0)
 	if err != nil {
-		return nil, func() {}, fmt.Errorf("recovery_recipients: %w", err)
+		return nil, nil, func() {}, err
 	}
-	shared, err := sharedKeys(c)
-	if err != nil {
-		return nil, func() {}, fmt.Errorf("state.keys: %w", err)
-	}
-	keys := keyReader(c, shared)
-	record := ledger.New(ledgerPath(c), ledger.Options{Lease: fault.Lease()})
 	release = func() {
 		hc.CloseIdleConnections()
-		if err := record.Close(); err != nil {
+		if err := kept.close(); err != nil {
 			log.Error("the ledger was not closed", "error", err)
 		}
 	}
 	measured.Standing(func(ctx context.Context) (telemetry.Standing, error) {
-		if !ledger.Exists(ledgerPath(c)) { // to look at it does not make it
+		if !kept.hasLedger() { // to look at it does not make it
 			return telemetry.Standing{}, nil
 		}
-		s, err := record.Standing(ctx)
+		s, err := kept.ledger.Standing(ctx)
 		return telemetry.Standing(s), err
 	})
 	return &tools.Env{
 		Telemetry: measured,
 		Registry:  providers.NewRegistry(plain...), Connections: connections,
-		Cursors: tools.NewCursors(keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: keys.Present(statekeys.Fingerprints),
-		Ledger: record, HasLedger: func() bool { return ledger.Exists(ledgerPath(c)) },
-		Escrow: sink.NewEscrow(c.StateDir, shared, recovery), EscrowRetention: c.EscrowRetention,
+		Cursors: tools.NewCursors(kept.keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: kept.keys.Present(statekeys.Fingerprints),
+		Ledger: kept.ledger, HasLedger: kept.hasLedger,
+		Escrow: kept.escrow, EscrowRetention: c.EscrowRetention,
 		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c), ApprovedOverHTTP: c.Auth.HasApprovers(),
 		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
-	}, release, nil
+	}, kept, release, nil
 }
 
 // observed returns options whose requests are measured.
@@ -150,7 +141,7 @@ func observed(o transport.Options, v telemetry.Vendor) transport.Options {
 // the flags that lead to the same record.
 func (a *app) approveCommand(c config.Config) string {
 	command := "tokenreeve approve"
-	if a.flags.demo || a.flags.stateDir != "" {
+	if a.flags.demo || a.flags.stateDir != "" && !c.State.IsShared() {
 		command += " --state-dir " + strconv.Quote(c.StateDir)
 	}
 	if a.flags.configFile != "" && !a.flags.demo {

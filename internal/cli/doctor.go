@@ -30,7 +30,7 @@ func (a *app) doctorCommand() *cobra.Command {
 		Short: "Find out whether configuration, credentials, sinks and state are as they should be",
 		Long: "Looks at everything that the server needs, and says what was found and what to do: the\n" +
 			"configuration, each connection's credentials (asking the vendor), the sinks, the state\n" +
-			"directory with ledger and escrow and, where HTTP is served, the listener and its callers.\n" +
+			"directory or database with ledger and escrow and, where HTTP is served, the listener and its callers.\n" +
 			"It takes the flags of serve, to look at what serve would do with them.\n\n" +
 			"It only reads: no token is made or changed, and no state is made. Where a change would write,\n" +
 			"it writes an empty file and removes it. All checks run at the same time.\n\n" +
@@ -136,7 +136,10 @@ func (d *doctor) checks() []check {
 		list = append(list, check{"sinks." + name, func(ctx context.Context) []row { return d.sink(ctx, name) }})
 	}
 	list = append(list, check{"sinks", d.destinations})
-	if d.Config.StateDir != "" {
+	switch {
+	case d.Config.State.IsShared():
+		list = append(list, check{"state.postgres", d.database})
+	case d.Config.StateDir != "":
 		list = append(list, check{"state", d.state})
 	}
 	return append(list, check{"state.keys", d.keys}, check{"ledger", d.ledger}, check{"escrow", d.escrow}, check{"human_approval", d.approval},

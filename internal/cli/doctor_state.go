@@ -13,10 +13,8 @@ import (
 	"strings"
 
 	"github.com/tokenreeve/tokenreeve/auth"
-	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/sink"
 )
 
 // The free space, in bytes, below which a warning or a problem is told: a change whose secret or
@@ -27,6 +25,8 @@ const (
 )
 
 const nextState = "mend it, or choose another state directory with --state-dir; changes are refused until then"
+
+const nextDatabase = "mend it; servers do not start, and changes are refused, until then"
 
 func (d *doctor) state(context.Context) []row {
 	dir := d.Config.StateDir
@@ -61,38 +61,82 @@ func (d *doctor) keys(ctx context.Context) []row {
 	return []row{fine(place, "%s: keys: %d", reference, len(keys.Identities()))}
 }
 
-// hasFiles reports whether ledger and escrow are files in the state directory.
-func (d *doctor) hasFiles() bool { return d.Config.StateDir != "" && !d.Config.State.IsShared() }
+// database finds out whether the shared one can be reached and has its tables.
+func (d *doctor) database(ctx context.Context) []row {
+	const place = "state.postgres"
+	s, ok := d.store()
+	if !ok {
+		return nil // told as a problem of the configuration
+	}
+	defer s.close()
+	exists, err := s.exists(ctx)
+	switch {
+	case err != nil:
+		return []row{problem(place, err.Error(), nextDatabase)}
+	case !exists:
+		return []row{fine(place, "%s: it can be reached, and has no tables of this version yet; a server that starts, or tokenreeve state migrate, makes them", d.Config.State.Postgres)}
+	}
+	return []row{fine(place, "%s: it can be reached and has its tables", d.Config.State.Postgres)}
+}
+
+// store opens what the configuration keeps, and reports whether that can be told. What is wrong in the
+// configuration is told as such.
+func (d *doctor) store() (*store, bool) {
+	c := d.Config
+	if !d.IsSound("recovery_recipients") {
+		c.RecoveryRecipients = nil
+	}
+	if !d.IsSound("state") || !c.State.IsShared() && c.StateDir == "" {
+		return nil, false
+	}
+	s, err := openStore(c, d.limit/2)
+	return s, err == nil
+}
+
+// next says what to do about a store that cannot be used.
+func (s *store) next() string {
+	if s.db != nil {
+		return nextDatabase
+	}
+	return nextState
+}
 
 // ledger reads the record. It makes none.
 func (d *doctor) ledger(ctx context.Context) []row {
-	if !d.hasFiles() {
+	s, ok := d.store()
+	if !ok {
 		return nil
 	}
-	path := ledgerPath(d.Config)
-	if !ledger.Exists(path) {
-		return []row{fine("ledger", "%s is not made yet: nothing was recorded", path)}
+	defer s.close()
+	exists, err := s.exists(ctx)
+	if err != nil {
+		return nil // told of the database
 	}
-	l := ledger.New(path, ledger.Options{Patience: d.limit / 2})
-	defer l.Close()
-	if err := l.Open(ctx); err != nil {
-		return []row{problem("ledger", err.Error(), nextState)}
+	if !exists {
+		where := s.place
+		if s.db != nil {
+			where = "the ledger in " + where
+		}
+		return []row{fine("ledger", "%s is not made yet: nothing was recorded", where)}
 	}
-	return append([]row{verified(ctx, l, path)}, d.unsettled(ctx, l)...)
+	if err := s.ledger.Open(ctx); err != nil {
+		return []row{problem("ledger", err.Error(), s.next())}
+	}
+	return append([]row{verified(ctx, s)}, d.unsettled(ctx, s.ledger)...)
 }
 
 // verified reads all of the record, if that can be done in time.
-func verified(ctx context.Context, l *ledger.Ledger, path string) row {
-	report, err := l.Verify(ctx, "")
+func verified(ctx context.Context, s *store) row {
+	report, err := s.ledger.Verify(ctx, "")
 	switch {
 	case ctx.Err() != nil:
-		return warning("ledger", path+" is too long to be verified in this time", "run tokenreeve ledger verify, or give --timeout more")
+		return warning("ledger", s.place+" is too long to be verified in this time", "run tokenreeve ledger verify, or give --timeout more")
 	case err != nil:
-		return problem("ledger", err.Error(), nextState)
+		return problem("ledger", err.Error(), s.next())
 	case !report.OK():
-		return problem("ledger", fmt.Sprintf("%s is not as it was written: %s", path, report.Problems[0]), "run tokenreeve ledger verify, which names everything, and restore a backup or look who wrote it")
+		return problem("ledger", fmt.Sprintf("%s is not as it was written: %s", s.place, report.Problems[0]), "run tokenreeve ledger verify, which names everything, and restore a backup or look who wrote it")
 	}
-	return fine("ledger", "%s is as it was written; entries: %d, operations: %d", path, report.Entries, report.Operations)
+	return fine("ledger", "%s is as it was written; entries: %d, operations: %d", s.place, report.Entries, report.Operations)
 }
 
 // unsettled counts the operations that a person must end.
@@ -125,10 +169,6 @@ func (d *doctor) unsettled(ctx context.Context, l *ledger.Ledger) []row {
 // escrow tries the escrow where it has been used, and looks whether what it holds can be read.
 func (d *doctor) escrow(ctx context.Context) []row {
 	var rows []row
-	recovery, err := sink.ParseRecipients(d.Config.RecoveryRecipients)
-	if err != nil {
-		recovery = nil // told as a problem of the configuration
-	}
 	if d.anyMints() && len(d.Config.RecoveryRecipients) == 0 {
 		key := "escrow.key in the state directory"
 		if !d.Config.State.Keys.IsZero() {
@@ -137,34 +177,42 @@ func (d *doctor) escrow(ctx context.Context) []row {
 		rows = append(rows, warning("recovery_recipients", "there are none: who loses "+key+" loses the secrets that wait in escrow",
 			`make a key with age-keygen, keep it elsewhere, and set "recovery_recipients": ["age1..."]`))
 	}
-	if !d.hasFiles() {
+	s, ok := d.store()
+	if !ok {
 		return rows
 	}
-	shared, err := sharedKeys(d.Config)
+	defer s.close()
+	exists, err := s.exists(ctx)
 	if err != nil {
-		return rows // told as a problem of the keys
+		return rows // told of the database
 	}
-	e := sink.NewEscrow(d.Config.StateDir, shared, recovery)
-	entries, err := e.List(ctx)
+	entries, err := s.escrow.List(ctx)
 	if err != nil {
-		return append(rows, problem("escrow", err.Error(), nextState))
+		return append(rows, problem("escrow", err.Error(), s.next()))
+	}
+	restore := "restore escrow.key from a backup, or let a holder of a recovery key read it"
+	if s.shared != nil {
+		restore = "give state.keys the identity from that time as a further line, or let a holder of a recovery key read it"
 	}
 	unreadable := 0
 	for _, entry := range entries {
 		if entry.Problem != nil {
 			unreadable++
-			rows = append(rows, problem("escrow", fmt.Sprintf("the secret of operation %s cannot be read: %v", entry.OperationID, entry.Problem), "restore escrow.key from a backup, or let a holder of a recovery key read it"))
+			rows = append(rows, problem("escrow", fmt.Sprintf("the secret of operation %s cannot be read: %v", entry.OperationID, entry.Problem), restore))
 		}
 	}
-	isMade := isThere(d.Config.StateDir, "escrow") && (shared != nil || isThere(d.Config.StateDir, "escrow.key"))
+	isMade := exists
+	if s.db == nil {
+		isMade = isThere(d.Config.StateDir, "escrow") && (s.shared != nil || isThere(d.Config.StateDir, "escrow.key"))
+	}
 	switch {
 	case !isMade && unreadable > 0:
 		return rows
 	case !isMade:
 		return append(rows, fine("escrow", "it is not made yet: no secret was kept"))
 	}
-	if err := e.Check(ctx); err != nil {
-		return append(rows, problem("escrow", err.Error(), nextState))
+	if err := s.escrow.Check(ctx); err != nil {
+		return append(rows, problem("escrow", err.Error(), s.next()))
 	}
 	return append(rows, fine("escrow", "a secret can be kept and read back; secrets in it: %d", len(entries)))
 }
@@ -185,15 +233,20 @@ func (d *doctor) anyMints() bool {
 
 // approval finds out whether somebody can agree where somebody must. Revoking a whole organization
 // always needs that, which is little to lose where nothing else does.
-func (d *doctor) approval(context.Context) []row {
+func (d *doctor) approval(ctx context.Context) []row {
 	needs := d.needsPerson()
-	if !d.hasFiles() || needs == (needed{}) || !d.IsSound("human_approval") {
+	if needs == (needed{}) || !d.IsSound("human_approval") {
 		return nil
 	}
+	s, ok := d.store()
+	if !ok {
+		return nil
+	}
+	defer s.close()
 	const place = "human_approval"
-	isSet, err := confirm.HasPassphrase(d.Config.StateDir)
+	isSet, err := s.passphrase.IsSet(ctx)
 	if err != nil {
-		return []row{problem(place, err.Error(), nextState)}
+		return []row{problem(place, err.Error(), s.next())}
 	}
 	var ways []string
 	if isSet {

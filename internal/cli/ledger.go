@@ -21,8 +21,8 @@ func (a *app) ledgerCommand() *cobra.Command {
 		Use:   "ledger",
 		Short: "Read and verify the record of all changes",
 		Long: "The ledger is the record of every change that was attempted: who asked, for which tokens, and\n" +
-			"how it ended. It lies in ledger.db in the state directory. Its entries are only ever added,\n" +
-			"and each carries the hash of the one before.",
+			"how it ended. It lies in ledger.db in the state directory, or in the database that state.postgres\n" +
+			"names. Its entries are only ever added, and each carries the hash of the one before.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -37,12 +37,6 @@ func (a *app) ledgerCommand() *cobra.Command {
 	return cmd
 }
 
-// place returns the path of the ledger that the flags and the configuration mean.
-func (a *app) place(cmd *cobra.Command) (string, error) {
-	c, err := a.operatorConfiguration(cmd)
-	return ledgerPath(c), err
-}
-
 // operatorConfiguration is the configuration of a server on this machine. That of a demo is known to
 // its own process only.
 func (a *app) operatorConfiguration(cmd *cobra.Command) (config.Config, error) {
@@ -54,16 +48,30 @@ func (a *app) operatorConfiguration(cmd *cobra.Command) (config.Config, error) {
 
 // withLedger hands the ledger to use, or nil where there is none: reading makes nothing.
 func (a *app) withLedger(cmd *cobra.Command, use func(ctx context.Context, l *ledger.Ledger) error) error {
-	path, err := a.place(cmd)
+	return a.withStore(cmd, func(ctx context.Context, _ config.Config, s *store) error {
+		exists, err := s.exists(ctx)
+		if err != nil {
+			return err
+		}
+		if !exists {
+			fmt.Fprintf(plain(a.streams.Err), "tokenreeve: there is no ledger in %s: nothing was recorded yet\n", s.place)
+			return use(ctx, nil)
+		}
+		return use(ctx, s.ledger)
+	})
+}
+
+// withStore hands what the configuration keeps to use.
+func (a *app) withStore(cmd *cobra.Command, use func(ctx context.Context, c config.Config, s *store) error) error {
+	c, err := a.operatorConfiguration(cmd)
 	if err != nil {
 		return err
 	}
-	if !ledger.Exists(path) {
-		fmt.Fprintf(plain(a.streams.Err), "tokenreeve: there is no ledger at %s: nothing was recorded yet\n", path)
-		return use(cmd.Context(), nil)
+	s, err := openStore(c, 0)
+	if err != nil {
+		return err
 	}
-	l := ledger.New(path, ledger.Options{})
-	return errors.Join(use(cmd.Context(), l), l.Close())
+	return errors.Join(use(cmd.Context(), c, s), s.close())
 }
 
 // record is an operation as people and scripts see it.

@@ -98,6 +98,10 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 	if err != nil {
 		return err
 	}
+	if err := s.kept.ready(ctx); err != nil {
+		return err
+	}
+	warnOfLocalSinks(s.config, s.log)
 	c := s.config.Serve
 	proxies, err := auth.ParseProxies(c.TrustedProxies)
 	if err != nil {
@@ -196,6 +200,7 @@ func bearerToken(configured string) (auth.Authenticator, string, error) {
 type setting struct {
 	config config.Config
 	env    *tools.Env
+	kept   *store
 	log    *slog.Logger
 	close  func()
 }
@@ -211,8 +216,8 @@ func (a *app) setUp(cmd *cobra.Command) (setting, error) {
 		return setting{}, err
 	}
 	log := a.logger(c.Log)
-	env, release, err := a.environment(c, !a.listens(c), log)
-	return setting{config: c, env: env, log: log, close: release}, err
+	env, kept, release, err := a.environment(c, !a.listens(c), log)
+	return setting{config: c, env: env, kept: kept, log: log, close: release}, err
 }
 
 // listens reports whether the command is to serve HTTP.
@@ -254,10 +259,10 @@ func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
 		}
 	}
 	log := a.logger(c.Log)
-	env, release, err := a.environment(c, !a.listens(c), log)
+	env, kept, release, err := a.environment(c, !a.listens(c), log)
 	if err != nil {
 		closeAll()
 		return setting{}, err
 	}
-	return setting{config: c, env: env, log: log, close: closeAll}, nil
+	return setting{config: c, env: env, kept: kept, log: log, close: closeAll}, nil
 }

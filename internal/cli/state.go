@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,17 +11,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tokenreeve/tokenreeve/internal/config"
 	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 )
 
 func (a *app) stateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "state",
-		Short: "Make the keys that several servers share",
+		Short: "Make the keys and the tables that several servers share",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.newKeysCommand())
+	cmd.AddCommand(a.newKeysCommand(), a.migrateCommand())
 	return cmd
 }
 
@@ -48,6 +51,29 @@ func (a *app) newKeysCommand() *cobra.Command {
 			}
 			_, err = fmt.Fprint(a.streams.Out, text)
 			return err
+		},
+	}
+}
+
+func (a *app) migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "migrate",
+		Short: "Make the tables in the database of state.postgres, or bring them to this version",
+		Long: "Makes the tables in the database that state.postgres names, or brings them to this version, as a\n" +
+			"server does that starts. It is for where the servers' own role may not: run it before the first\n" +
+			"start and before each new version, with the URL of a role that owns the tables.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, _ config.Config, s *store) error {
+				if s.db == nil {
+					return errors.New("the configuration has no state.postgres; files of this machine need no preparation")
+				}
+				if err := s.migrate(ctx); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(a.streams.Out, "the database is ready for this version")
+				return err
+			})
 		},
 	}
 }

@@ -1,18 +1,18 @@
 package confirm
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/scrypt"
 
-	"github.com/tokenreeve/tokenreeve/internal/privatefile"
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
@@ -20,10 +20,9 @@ import (
 const MinPassphrase = 12
 
 const (
-	passphraseFile = "approval.json"
-	maxFile        = 4096 // bytes of that file
-	saltSize       = 16   // bytes
-	hashSize       = 32   // bytes
+	maxHash  = 4096 // bytes of what is kept
+	saltSize = 16   // bytes
+	hashSize = 32   // bytes
 
 	// What a file may ask for: scrypt needs 128·N·r bytes, and the time for p times that.
 	maxMemory   = 256 << 20
@@ -44,9 +43,28 @@ type passphraseHash struct {
 	Hash []byte `json:"hash"`
 }
 
-// SetPassphrase keeps a hash of the operator's passphrase in the state directory dir, in place of an
-// earlier one. The passphrase has at least [MinPassphrase] characters.
-func SetPassphrase(dir string, passphrase secret.Secret) error {
+// Passphrase is the operator's, of which a hash is kept.
+type Passphrase struct{ store passphraseStore }
+
+// passphraseStore keeps the hash.
+type passphraseStore interface {
+	// read returns it; none is fs.ErrNotExist.
+	read(ctx context.Context) ([]byte, error)
+	replace(ctx context.Context, data []byte) error
+	// String says where it is, for an error.
+	String() string
+}
+
+// PassphraseIn keeps the hash in the file approval.json in the state directory dir, where there is none
+// made yet as well.
+func PassphraseIn(dir string) Passphrase { return Passphrase{passphraseDirectory(dir)} }
+
+// SharedPassphrase keeps the hash in a database, for all servers of it.
+func SharedPassphrase(db *postgres.DB) Passphrase { return Passphrase{passphraseTable{db}} }
+
+// Set keeps a hash of the passphrase in place of an earlier one. The passphrase has at least
+// [MinPassphrase] characters.
+func (p Passphrase) Set(ctx context.Context, passphrase secret.Secret) error {
 	if n := utf8.RuneCountInString(passphrase.Expose()); n < MinPassphrase {
 		return fmt.Errorf("the passphrase has %d characters and needs at least %d; nothing was changed", n, MinPassphrase)
 	}
@@ -60,20 +78,12 @@ func SetPassphrase(dir string, passphrase secret.Secret) error {
 	if err != nil {
 		return err
 	}
-	if err := privatefile.EnsureDir(dir); err != nil {
-		return err
-	}
-	d, err := privatefile.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Replace(passphraseFile, append(data, '\n'))
+	return p.store.replace(ctx, append(data, '\n'))
 }
 
-// CheckPassphrase reports whether the passphrase is the one that was set. [ErrNoPassphrase]: none was.
-func CheckPassphrase(dir string, passphrase secret.Secret) (bool, error) {
-	h, err := readHash(dir)
+// Check reports whether the passphrase is the one that was set. [ErrNoPassphrase]: none was.
+func (p Passphrase) Check(ctx context.Context, passphrase secret.Secret) (bool, error) {
+	h, err := p.hash(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -81,18 +91,18 @@ func CheckPassphrase(dir string, passphrase secret.Secret) (bool, error) {
 	return err == nil && subtle.ConstantTimeCompare(hash, h.Hash) == 1, err
 }
 
-// HasPassphrase reports whether a passphrase was set.
-func HasPassphrase(dir string) (bool, error) {
-	_, err := readHash(dir)
+// IsSet reports whether a passphrase was set.
+func (p Passphrase) IsSet(ctx context.Context) (bool, error) {
+	_, err := p.hash(ctx)
 	if errors.Is(err, ErrNoPassphrase) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-func readHash(dir string) (passphraseHash, error) {
+func (p Passphrase) hash(ctx context.Context) (passphraseHash, error) {
 	var h passphraseHash
-	data, err := privatefile.Read(filepath.Join(dir, passphraseFile), maxFile)
+	data, err := p.store.read(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, ErrNoPassphrase
 	}
@@ -100,8 +110,7 @@ func readHash(dir string) (passphraseHash, error) {
 		return h, err
 	}
 	if json.Unmarshal(data, &h) != nil || !h.isSound() {
-		return h, fmt.Errorf("%s does not hold the hash of a passphrase; restore it from a backup, or remove it and set a new one",
-			filepath.Join(dir, passphraseFile))
+		return h, fmt.Errorf("%s does not hold the hash of a passphrase; restore it from a backup, or remove it and set a new one", p.store)
 	}
 	return h, nil
 }

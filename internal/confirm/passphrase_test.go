@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
+	"github.com/tokenreeve/tokenreeve/internal/postgres"
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
@@ -28,14 +30,14 @@ func stateDir(t *testing.T, set bool) string {
 
 func setPassphrase(t *testing.T, dir, text string) {
 	t.Helper()
-	if err := confirm.SetPassphrase(dir, secret.New(text)); err != nil {
+	if err := confirm.PassphraseIn(dir).Set(t.Context(), secret.New(text)); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func isRight(t *testing.T, dir, text string) bool {
 	t.Helper()
-	right, err := confirm.CheckPassphrase(dir, secret.New(text))
+	right, err := confirm.PassphraseIn(dir).Check(t.Context(), secret.New(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +55,8 @@ func TestPassphrase(t *testing.T) {
 			t.Errorf("%q is taken", other)
 		}
 	}
-	if has, err := confirm.HasPassphrase(dir); !has || err != nil {
-		t.Errorf("HasPassphrase = %v, %v", has, err)
+	if has, err := confirm.PassphraseIn(dir).IsSet(t.Context()); !has || err != nil {
+		t.Errorf("IsSet = %v, %v", has, err)
 	}
 	first := file(t, dir)
 	if strings.Contains(string(first), passphrase) {
@@ -93,11 +95,11 @@ func file(t *testing.T, dir string) []byte {
 func TestNoPassphrase(t *testing.T) {
 	t.Parallel()
 	for name, dir := range map[string]string{"no directory": stateDir(t, false), "no file": t.TempDir()} {
-		if has, err := confirm.HasPassphrase(dir); has || err != nil {
-			t.Errorf("%s: HasPassphrase = %v, %v", name, has, err)
+		if has, err := confirm.PassphraseIn(dir).IsSet(t.Context()); has || err != nil {
+			t.Errorf("%s: IsSet = %v, %v", name, has, err)
 		}
-		if right, err := confirm.CheckPassphrase(dir, secret.New(passphrase)); right || !errors.Is(err, confirm.ErrNoPassphrase) {
-			t.Errorf("%s: CheckPassphrase = %v, %v", name, right, err)
+		if right, err := confirm.PassphraseIn(dir).Check(t.Context(), secret.New(passphrase)); right || !errors.Is(err, confirm.ErrNoPassphrase) {
+			t.Errorf("%s: Check = %v, %v", name, right, err)
 		}
 	}
 }
@@ -106,15 +108,15 @@ func TestShortPassphrase(t *testing.T) {
 	t.Parallel()
 	for text, long := range map[string]bool{"": false, "elevenchars": false, "ééééééééééé": false, "twelve chars": true, "éééééééééééé": true} {
 		dir := stateDir(t, false)
-		err := confirm.SetPassphrase(dir, secret.New(text))
+		err := confirm.PassphraseIn(dir).Set(t.Context(), secret.New(text))
 		if (err == nil) != long {
 			t.Errorf("%q: %v", text, err)
 		}
 		if err != nil && text != "" && strings.Contains(err.Error(), text) {
 			t.Errorf("the error shows the passphrase: %v", err)
 		}
-		if has, _ := confirm.HasPassphrase(dir); has != long {
-			t.Errorf("%q: HasPassphrase = %v", text, has)
+		if has, _ := confirm.PassphraseIn(dir).IsSet(t.Context()); has != long {
+			t.Errorf("%q: IsSet = %v", text, has)
 		}
 	}
 }
@@ -168,13 +170,13 @@ func TestHostilePassphraseFile(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "approval.json"), []byte(test.content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			has, err := confirm.HasPassphrase(dir)
+			has, err := confirm.PassphraseIn(dir).IsSet(t.Context())
 			if has != test.sound || (err == nil) != test.sound {
-				t.Errorf("HasPassphrase = %v, %v", has, err)
+				t.Errorf("IsSet = %v, %v", has, err)
 			}
-			right, err := confirm.CheckPassphrase(dir, secret.New(passphrase))
+			right, err := confirm.PassphraseIn(dir).Check(t.Context(), secret.New(passphrase))
 			if right != (name == "as it was") || (err == nil) != test.sound || errors.Is(err, confirm.ErrNoPassphrase) {
-				t.Errorf("CheckPassphrase = %v, %v", right, err)
+				t.Errorf("Check = %v, %v", right, err)
 			}
 		})
 	}
@@ -196,15 +198,48 @@ func TestPassphraseFileOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, dir := range map[string]string{"readable by all": open, "a link": link} {
-		if right, err := confirm.CheckPassphrase(dir, secret.New(passphrase)); right || err == nil {
-			t.Errorf("%s: CheckPassphrase = %v, %v", name, right, err)
+		if right, err := confirm.PassphraseIn(dir).Check(t.Context(), secret.New(passphrase)); right || err == nil {
+			t.Errorf("%s: Check = %v, %v", name, right, err)
 		}
 	}
 	loose := t.TempDir()
 	if err := os.Chmod(loose, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := confirm.SetPassphrase(loose, secret.New(passphrase)); err == nil {
+	if err := confirm.PassphraseIn(loose).Set(t.Context(), secret.New(passphrase)); err == nil {
 		t.Error("a passphrase was set in a directory that others can read")
+	}
+}
+
+// Servers of one database share the passphrase.
+func TestSharedPassphrase(t *testing.T) {
+	t.Parallel()
+	dsn := postgrestest.New(t)
+	open := func() confirm.Passphrase {
+		db := postgres.New(postgres.Fixed(secret.New(dsn)), postgres.Options{})
+		t.Cleanup(func() { _ = db.Close() })
+		return confirm.SharedPassphrase(db)
+	}
+	one, other := open(), open()
+	if set, err := one.IsSet(t.Context()); set || err != nil {
+		t.Errorf("IsSet = %v, %v", set, err)
+	}
+	if _, err := one.Check(t.Context(), secret.New(passphrase)); !errors.Is(err, confirm.ErrNoPassphrase) {
+		t.Errorf("got %v", err)
+	}
+	for _, text := range []string{passphrase, "a second passphrase"} {
+		if err := one.Set(t.Context(), secret.New(text)); err != nil {
+			t.Fatal(err)
+		}
+		if right, err := other.Check(t.Context(), secret.New(text)); !right || err != nil {
+			t.Errorf("Check = %v, %v", right, err)
+		}
+	}
+	if right, err := other.Check(t.Context(), secret.New(passphrase)); right || err != nil {
+		t.Errorf("the earlier passphrase: Check = %v, %v", right, err)
+	}
+	postgrestest.Exec(t, dsn, `UPDATE approval_passphrase SET hash = '{"kdf":"md5"}'`)
+	if right, err := other.Check(t.Context(), secret.New(passphrase)); right || err == nil || !strings.Contains(err.Error(), "approval_passphrase") {
+		t.Errorf("Check = %v, %v", right, err)
 	}
 }

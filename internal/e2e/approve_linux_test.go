@@ -21,7 +21,7 @@ const passphrase = "correct horse battery"
 // setPassphrase sets the passphrase of the state directory.
 func (v *vendors) setPassphrase(t *testing.T) {
 	t.Helper()
-	if err := confirm.SetPassphrase(v.stateDir(), secret.New(passphrase)); err != nil {
+	if err := confirm.PassphraseIn(v.stateDir()).Set(t.Context(), secret.New(passphrase)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -29,7 +29,7 @@ func (v *vendors) setPassphrase(t *testing.T) {
 // isPassphrase reports whether this is the passphrase of the state directory.
 func (v *vendors) isPassphrase(t *testing.T, text string) bool {
 	t.Helper()
-	right, err := confirm.CheckPassphrase(v.stateDir(), secret.New(text))
+	right, err := confirm.PassphraseIn(v.stateDir()).Check(t.Context(), secret.New(text))
 	if err != nil && !errors.Is(err, confirm.ErrNoPassphrase) {
 		t.Fatal(err)
 	}

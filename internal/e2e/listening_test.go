@@ -31,7 +31,13 @@ func listen(t *testing.T, v *vendors, env []string, args ...string) *listening {
 // listens starts the binary with these arguments alone.
 func listens(t *testing.T, env []string, args ...string) *listening {
 	t.Helper()
-	s := &listening{process: start(t, env, args...), http: http.DefaultClient}
+	return listensBinary(t, binary(t), env, args...)
+}
+
+// listensBinary starts one of the binaries.
+func listensBinary(t *testing.T, path string, env []string, args ...string) *listening {
+	t.Helper()
+	s := &listening{process: startBinary(t, path, env, args...), http: http.DefaultClient}
 	serves := regexp.MustCompile(`tokenreeve serves (https?://\S+:\d+)/\S+\n`)
 	s.err.await(t, "where it serves", serves.MatchString)
 	t.Cleanup(func() { _ = s.cmd.Process.Signal(terminate) })

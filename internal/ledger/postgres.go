@@ -27,11 +27,21 @@ type postgresDB struct {
 // be called again and finds its own outcome.
 func NewPostgres(db *postgres.DB, o Options) *Ledger {
 	return newLedger(o, func(ctx context.Context) (database, error) {
-		if err := db.Migrate(ctx, "ledger", postgresMigrations()); err != nil {
+		if err := db.Migrate(ctx, postgresComponent, postgresMigrations()); err != nil {
 			return nil, postgresError(err)
 		}
 		return &postgresDB{db: db, writer: db.Writer("ledger")}, nil
 	})
+}
+
+// postgresComponent is the part of the database that is the ledger's.
+const postgresComponent = "ledger"
+
+// PostgresExists reports whether the database has a ledger of this version, so that a process which
+// only looks at the record need not make one.
+func PostgresExists(ctx context.Context, db *postgres.DB) (bool, error) {
+	exists, err := db.IsMigrated(ctx, postgresComponent, postgresMigrations())
+	return exists, postgresError(err)
 }
 
 func (d *postgresDB) write(ctx context.Context, f func(*sql.Tx) error) error {

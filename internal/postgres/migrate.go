@@ -27,29 +27,15 @@ const component = "postgres"
 // role without the right to create tables suffices then. One that a newer version of this program
 // has migrated is refused.
 func (db *DB) Migrate(ctx context.Context, name string, scripts []string) error {
-	parts := []struct {
-		name    string
-		scripts []string
-	}{{component, base()}, {name, scripts}}
-	missing := false
-	err := db.Read(ctx, func(tx *sql.Tx) error {
-		for _, part := range parts {
-			n, err := applied(ctx, tx, part.name, len(part.scripts))
-			if err != nil {
-				return err
-			}
-			missing = missing || n < len(part.scripts)
-		}
-		return nil
-	})
-	if err != nil || !missing {
+	done, err := db.IsMigrated(ctx, name, scripts)
+	if err != nil || done {
 		return err
 	}
 	_, err = db.transact(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, lockKey("migrations")); err != nil {
 			return err
 		}
-		for _, part := range parts {
+		for _, part := range partsOf(name, scripts) {
 			if err := apply(ctx, tx, part.name, part.scripts); err != nil {
 				return err
 			}
@@ -57,6 +43,32 @@ func (db *DB) Migrate(ctx context.Context, name string, scripts []string) error 
 		return nil
 	})
 	return explain(ctx, err)
+}
+
+// IsMigrated reports whether [DB.Migrate] has nothing to do, and does nothing.
+func (db *DB) IsMigrated(ctx context.Context, name string, scripts []string) (bool, error) {
+	done := true
+	err := db.Read(ctx, func(tx *sql.Tx) error {
+		for _, part := range partsOf(name, scripts) {
+			n, err := applied(ctx, tx, part.name, len(part.scripts))
+			if err != nil {
+				return err
+			}
+			done = done && n == len(part.scripts)
+		}
+		return nil
+	})
+	return done && err == nil, err
+}
+
+// part is the tables of a component.
+type part struct {
+	name    string
+	scripts []string
+}
+
+func partsOf(name string, scripts []string) []part {
+	return []part{{component, base()}, {name, scripts}}
 }
 
 // applied returns how many scripts of a component the database has had.

@@ -99,7 +99,7 @@ type database struct {
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
-	return &database{dsn: postgrestest.New(t), keys: newKeys(t)}
+	return &database{dsn: databases.Get(t), keys: newKeys(t)}
 }
 
 func newKeys(t *testing.T) string {
@@ -143,9 +143,19 @@ func (d *database) openAt(t *testing.T, dsn string, recovery ...string) *sink.Es
 	return sink.NewSharedEscrow(db, statekeys.NewSource(d.readKeys), recipients)
 }
 
+// raw connects past everything that internal/postgres does.
+func (d *database) raw(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", d.dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return db
+}
+
 func (d *database) all(t *testing.T) map[string][]byte {
 	t.Helper()
-	db := postgrestest.Raw(t, d.dsn)
+	db := d.raw(t)
 	defer db.Close()
 	var table sql.NullString
 	if err := db.QueryRowContext(t.Context(), `SELECT to_regclass('escrow')::text`).Scan(&table); err != nil {
@@ -176,7 +186,7 @@ func (d *database) all(t *testing.T) map[string][]byte {
 
 func (d *database) put(t *testing.T, operation string, data []byte) {
 	t.Helper()
-	db := postgrestest.Raw(t, d.dsn)
+	db := d.raw(t)
 	defer db.Close()
 	if _, err := db.ExecContext(t.Context(), `UPDATE escrow SET ciphertext = $1 WHERE operation = $2`, data, operation); err != nil {
 		t.Fatal(err)
@@ -213,7 +223,7 @@ func TestEscrowReplacedKeys(t *testing.T) {
 		t.Error(err)
 	}
 	_, _, err := late.Get(t.Context(), "first")
-	wantError(t, err, "reads it with age -d -i KEYFILE FILE, which tokenreeve escrow export --output FILE first writes")
+	wantError(t, err, "reads it with age -d -i KEYFILE FILE, which tokenreeve escrow export first --output FILE writes")
 }
 
 // A database that is gone refuses before anything is minted. What was minted while it went is written

@@ -48,26 +48,31 @@ CREATE TABLE escrow (
 `}
 }
 
-// migrate makes the table, once.
-func (t *escrowTable) migrate(ctx context.Context) error {
-	if t.exists.Load() {
-		return nil
-	}
-	err := t.db.Migrate(ctx, escrowComponent, escrowMigrations())
-	t.exists.Store(err == nil)
-	return err
+// MigrateEscrow makes the tables of [NewSharedEscrow], or brings them to this version. Its use does so as
+// well, where it may.
+func MigrateEscrow(ctx context.Context, db *postgres.DB) error {
+	return db.Migrate(ctx, escrowComponent, escrowMigrations())
 }
 
+// write makes the table where it is missing.
 func (t *escrowTable) write(ctx context.Context, f func(*sql.Tx) error) error {
-	if err := t.migrate(ctx); err != nil {
-		return err
+	if !t.exists.Load() {
+		if err := MigrateEscrow(ctx, t.db); err != nil {
+			return err
+		}
+		t.exists.Store(true)
 	}
 	return t.writer.Write(ctx, f)
 }
 
+// query makes nothing: without a table, f does not run.
 func (t *escrowTable) query(ctx context.Context, f func(*sql.Tx) error) error {
-	if err := t.migrate(ctx); err != nil {
-		return err
+	if !t.exists.Load() {
+		exists, err := t.db.IsMigrated(ctx, escrowComponent, escrowMigrations())
+		if err != nil || !exists {
+			return err
+		}
+		t.exists.Store(true)
 	}
 	return t.db.Read(ctx, f)
 }
@@ -130,6 +135,9 @@ func (t *escrowTable) read(ctx context.Context, operationID string) (data []byte
 		data, err = readEscrowed(ctx, tx, operationID)
 		return err
 	})
+	if err == nil && data == nil { // there is no table yet
+		err = notEscrowed(operationID)
+	}
 	return data, err
 }
 
@@ -139,7 +147,7 @@ func readEscrowed(ctx context.Context, tx *sql.Tx, operationID string) ([]byte, 
 	err := tx.QueryRowContext(ctx, `SELECT length(ciphertext), substring(ciphertext FROM 1 FOR $2) FROM escrow WHERE operation = $1`,
 		operationID, maxEscrowed).Scan(&size, &data)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("operation %s has no secret in escrow: %w", operationID, fs.ErrNotExist)
+		return nil, notEscrowed(operationID)
 	}
 	if err == nil && size > maxEscrowed {
 		err = fmt.Errorf("what is in escrow of operation %s has %d bytes, which no secret has", operationID, size)
@@ -147,7 +155,14 @@ func readEscrowed(ctx context.Context, tx *sql.Tx, operationID string) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
+	if data == nil {
+		data = []byte{}
+	}
 	return data, nil
+}
+
+func notEscrowed(operationID string) error {
+	return fmt.Errorf("operation %s has no secret in escrow: %w", operationID, fs.ErrNotExist)
 }
 
 func (t *escrowTable) remove(ctx context.Context, operationID string) error {
@@ -178,7 +193,7 @@ func (t *escrowTable) list(ctx context.Context) (entries []Entry, err error) {
 }
 
 func (t *escrowTable) file(operationID string) string {
-	return "FILE, which tokenreeve escrow export --output FILE " + operationID + " writes"
+	return "FILE, which tokenreeve escrow export " + operationID + " --output FILE writes"
 }
 
 // sharedKeys are those that all servers of the database have.

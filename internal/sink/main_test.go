@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
 )
 
 // commands are the names under which this test program is a command of an exec sink. A program of our
@@ -23,8 +25,16 @@ func TestMain(m *testing.M) {
 			leave(command())
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := databases.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "the databases were not dropped:", err)
+		code = 1
+	}
+	os.Exit(code)
 }
+
+// databases are those of the tests, used again and again: to make one takes long.
+var databases postgrestest.Pool
 
 // leave ends the program. Under the race detector os.Exit takes a second, which another program that
 // takes our place does not.
