@@ -127,6 +127,19 @@ export class Vendors {
     assert.ok(response.ok, await response.text());
   }
 
+  // fired waits until the faults were applied so many times.
+  async fired(times) {
+    const enough = async () => {
+      for (;;) {
+        const faults = await (await fetch(`${this.access.control}faults`)).json();
+        if (faults.reduce((sum, fault) => sum + fault.fired, 0) >= times) return;
+        await new Promise((later) => setTimeout(later, 10));
+      }
+    };
+    await within(patience, `fault ${times}`, enough());
+    await fetch(`${this.access.control}faults`, { method: 'DELETE' });
+  }
+
   // command returns how to serve over stdio, as clients that start their server want it.
   command(config) {
     return { command: binary, args: ['--config', config, '--state-dir', `${config}.state`], env: {} };
@@ -138,11 +151,16 @@ export class Vendors {
     const auth = {
       tokens: Object.entries(callers).map(([caller, role]) => ({ name: caller, role, sha256: createHash('sha256').update(tokens[caller]).digest('hex') })),
     };
-    const { command, args: global, env } = this.command(this.configure(name, { auth, ...more }));
-    const server = new Process(command, [...global, '--log-level', 'debug', 'serve', '--listen', '127.0.0.1:0', ...args], { env });
+    const server = await this.listen(this.configure(name, { auth, ...more }), '127.0.0.1:0', {}, args);
     server.tokens = tokens;
-    server.url = (await server.line(/serves (http:\S+)\/(mcp|sse)$/))[1];
     server.headers = (caller = 'alice') => ({ Authorization: `Bearer ${tokens[caller]}` });
+    return server;
+  }
+  // listen serves a configuration over HTTP.
+  async listen(config, address, env, args = []) {
+    const { command, args: global } = this.command(config);
+    const server = new Process(command, [...global, '--log-level', 'debug', 'serve', '--listen', address, ...args], { env });
+    server.url = (await server.line(/serves (http:\S+)\/(mcp|sse)$/))[1];
     return server;
   }
 }

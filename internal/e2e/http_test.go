@@ -25,12 +25,29 @@ import (
 
 func TestStreamableHTTP(t *testing.T) {
 	t.Parallel()
+	testOverHTTP(t, func(t *testing.T, s *listening, version string) *client.Client {
+		t.Helper()
+		return s.streamable(t, version)
+	})
+}
+
+func TestSSE(t *testing.T) {
+	t.Parallel()
+	testOverHTTP(t, func(t *testing.T, s *listening, version string) *client.Client {
+		t.Helper()
+		return s.sse(t, version)
+	})
+}
+
+// testOverHTTP creates and revokes a token in both eras, and stops the server.
+func testOverHTTP(t *testing.T, connect func(t *testing.T, s *listening, version string) *client.Client) {
+	t.Helper()
 	for _, version := range []string{legacy, modern} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			v := newVendors(t)
 			s := listen(t, v, v.bareEnv())
-			c := s.streamable(t, version)
+			c := connect(t, s, version)
 			listed, err := c.ListTools(t.Context(), mcp.ListToolsRequest{})
 			if err != nil || len(listed.Tools) != len(allTools()) {
 				t.Errorf("%d tools, want %d (%v)", len(listed.Tools), len(allTools()), err)
@@ -46,6 +63,7 @@ func TestStreamableHTTP(t *testing.T) {
 				t.Errorf("revoke: %v", revoked)
 			}
 			v.checkGone(t, id, id)
+			// An answer over HTTP tells no path on the server's machine.
 			if text := fmt.Sprint(created, revoked); strings.Contains(text, v.home) {
 				t.Errorf("an answer holds a path of the server: %s", text)
 			}

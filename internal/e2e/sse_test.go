@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -56,46 +55,6 @@ func (v *vendors) write(t *testing.T, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-func TestSSE(t *testing.T) {
-	t.Parallel()
-	for _, version := range []string{legacy, modern} {
-		t.Run(version, func(t *testing.T) {
-			t.Parallel()
-			v := newVendors(t)
-			s := listen(t, v, v.bareEnv())
-			c := s.sse(t, version)
-			listed, err := c.ListTools(t.Context(), mcp.ListToolsRequest{})
-			if err != nil || len(listed.Tools) != len(allTools()) {
-				t.Errorf("%d tools, want %d (%v)", len(listed.Tools), len(allTools()), err)
-			}
-			arguments := map[string]any{"connection": "ld", "name": "e2e", "role": "reader", "deliver_to": "files/ci/ld"}
-			created := succeed(t, c, "create_launchdarkly_token", arguments)
-			if diff := cmp.Diff([]string{v.secretOf(t, "e2e")}, delivered(t, v.secretsDir())); diff != "" || created["status"] != "created" {
-				t.Errorf("status %v, delivered secrets (-want +got):\n%s", created["status"], diff)
-			}
-			id := v.mailtrapIDs(1)
-			revoked := succeed(t, c, "revoke_token", map[string]any{"connection": "mt", "token_id": id[0]})
-			if revoked["status"] != "revoked" {
-				t.Errorf("revoke: %v", revoked)
-			}
-			v.checkGone(t, id, id)
-			// An answer over HTTP tells no path on the server's machine.
-			if text := fmt.Sprint(created, revoked); strings.Contains(text, v.home) {
-				t.Errorf("an answer holds a path of the server: %s", text)
-			}
-			s.signal(t, terminate)
-			s.exit(t, 0)
-			v.noSecretIn(t, "stderr", s.err.String())
-			if n := strings.Count(s.err.String(), s.token); n != 1 {
-				t.Errorf("the token stands %d times on stderr, want once", n)
-			}
-			if out := s.out.String(); out != "" {
-				t.Errorf("stdout: %s", out)
-			}
-		})
-	}
 }
 
 // A configured token is shown nowhere, a bad one refused without a word of it.

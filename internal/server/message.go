@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,11 @@ func (m message) isRequest() bool { return m.ID != nil && m.Method != "" && m.Re
 
 // isNotification reports whether the library takes it without an answer.
 func (m message) isNotification() bool { return m.ID == nil && m.Method != "" }
+
+// noBatches says what to do instead. Only the revision 2025-03-26 had batches, and hardly any client.
+const noBatches = "send each message by itself, as the protocol has it since 2025-06-18"
+
+func isBatch(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) }
 
 // isModern reports whether a message is of a protocol without sessions, as the library decides it.
 func isModern(h http.Header, data []byte) bool {

@@ -12,7 +12,7 @@ import (
 // What a web page of an allowed origin may send and see.
 const (
 	corsMethods = "GET, POST, DELETE"
-	corsHeaders = "Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id"
+	corsHeaders = "Authorization, Content-Type, Last-Event-ID, Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, Traceparent, Tracestate"
 	corsExposed = "Mcp-Session-Id, Retry-After, WWW-Authenticate"
 	corsSeconds = "600"
 )

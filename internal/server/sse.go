@@ -67,6 +67,8 @@ func (v *service) eventMessage(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(withAcknowledgements(r.Context(), session.told))
 	m := parseMessage(body)
 	switch {
+	case isBatch(body):
+		refuse(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
 	case m.JSONRPC != mcp.JSONRPC_VERSION:
 		refuse(w, http.StatusBadRequest, "not_json_rpc", "the message is not a JSON-RPC 2.0 object")
 	case m.isRequest():

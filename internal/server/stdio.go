@@ -88,8 +88,12 @@ func feedLines(ctx context.Context, in io.Reader, to io.Writer, answers *countin
 			return
 		}
 		if errors.Is(err, errLongLine) {
-			refuseLongLine(answers)
+			refuseLine(answers, fmt.Sprintf("the message is longer than %d MiB", maxLine>>20))
 			continue
+		}
+		if isBatch(line) {
+			refuseLine(answers, "the line is a batch; "+noBatches)
+			line = nil
 		}
 		if len(line) > 0 {
 			answers.calls.begin(line)
@@ -103,10 +107,9 @@ func feedLines(ctx context.Context, in io.Reader, to io.Writer, answers *countin
 	}
 }
 
-// refuseLongLine answers a message that was not kept, so that its id is not known.
-func refuseLongLine(answers io.Writer) {
-	_, _ = fmt.Fprintf(answers, `{"jsonrpc":"2.0","id":null,"error":{"code":%d,"message":"the message is longer than %d MiB"}}`+"\n",
-		mcp.INVALID_REQUEST, maxLine>>20)
+// refuseLine answers a line whose id, if it has one, is not known.
+func refuseLine(answers io.Writer, why string) {
+	_, _ = fmt.Fprintf(answers, `{"jsonrpc":"2.0","id":null,"error":{"code":%d,"message":%q}}`+"\n", mcp.INVALID_REQUEST, why)
 }
 
 // errLongLine is the error of a line that is longer than maxLine. It was read to

@@ -36,7 +36,12 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	alive := newKeptAlive(w, v.options.Times.KeepAlive)
+	defer alive.end()
+	w = alive
 	switch {
+	case isBatch(body):
+		refuse(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
 	case modern && m.Method == string(mcp.MethodSubscriptionsListen):
 		told := newAcknowledgements(nil)
 		v.streamable.ServeHTTP(&acknowledging{w, told}, r.WithContext(withAcknowledgements(r.Context(), told)))
