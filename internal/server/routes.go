@@ -120,6 +120,9 @@ func (v *service) bounded(next http.Handler) http.Handler {
 		out := newPatient(w, v.options.Times.Write, cut)
 		defer func() { v.noteRequest(r, seen, began, out) }()
 		defer out.wait() // net/http may have something left to write
+		// A Content-Length beside it, which net/http drops, is how a request is hidden in another one's
+		// body from a proxy in front (RFC 9112, section 6.1): what follows is not read as a request.
+		out.isLast = len(r.TransferEncoding) > 0
 		if r.ContentLength != 0 && r.Method != http.MethodPost {
 			// A client is not seen to be gone before its body was read.
 			w.Header().Set("Connection", "close")

@@ -302,6 +302,21 @@ func TestOtherRequests(t *testing.T) {
 	}
 }
 
+// TestHiddenRequest: what a proxy may have taken for the rest of a body is no request.
+func TestHiddenRequest(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	hidden := "GET /healthz HTTP/1.1\r\nHost: " + s.listener.Addr().String() + "\r\nConnection: close\r\n\r\n"
+	chunks := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body) }
+	for name, body := range map[string]string{"refused": chunks("x"), "answered": chunks(initializeMessage)} {
+		request := s.rawRequest(http.MethodPost, "/mcp", fmt.Sprintf("Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n", len(body)+len(hidden)), body+hidden)
+		answers, err := io.ReadAll(s.raw(t, request))
+		if err != nil || strings.Count(string(answers), "HTTP/1.1 ") != 1 || !strings.Contains(string(answers), "Connection: close\r\n") {
+			t.Errorf("%s: %v\n%s", name, err, answers)
+		}
+	}
+}
+
 // Refusals hold nothing of the request.
 func TestRefusalsEchoNothing(t *testing.T) {
 	t.Parallel()

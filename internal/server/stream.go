@@ -14,6 +14,7 @@ type patient struct {
 	control *http.ResponseController
 	limit   time.Duration
 	cut     context.CancelFunc
+	isLast  bool // the connection ends with this answer
 
 	status int   // 0: nothing was written
 	bytes  int64 // of the body
@@ -25,6 +26,7 @@ func newPatient(w http.ResponseWriter, limit time.Duration, cut context.CancelFu
 
 // WriteHeader implements http.ResponseWriter.
 func (p *patient) WriteHeader(status int) {
+	p.begin()
 	if p.status == 0 {
 		p.status = status
 	}
@@ -33,6 +35,7 @@ func (p *patient) WriteHeader(status int) {
 
 // Write writes p before the deadline or ends the request.
 func (p *patient) Write(data []byte) (int, error) {
+	p.begin()
 	p.wait()
 	n, err := p.ResponseWriter.Write(data)
 	p.bytes += int64(n)
@@ -44,12 +47,20 @@ func (p *patient) Write(data []byte) (int, error) {
 
 // Flush implements http.Flusher, which the library asks for.
 func (p *patient) Flush() {
+	p.begin()
 	p.wait()
 	if p.control.Flush() != nil {
 		p.cut()
 		return
 	}
 	_ = p.control.SetWriteDeadline(time.Time{}) // a silent stream is not late
+}
+
+// begin has the last word on the connection: the library asks to keep it.
+func (p *patient) begin() {
+	if p.isLast {
+		p.Header().Set("Connection", "close")
+	}
 }
 
 // wait begins the time for what is written next, by us or by net/http.
