@@ -179,7 +179,11 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 		_ = o.lease.Release(ctx) // else nobody else may end it while this process lives
 		return fmt.Sprintf("the outcome (%s) could not be put on record; operation %s counts as unfinished", r.Outcome, o.id)
 	}
-	o.log("operation ended", "outcome", r.Outcome, "code", r.ErrorCode)
+	end := []any{"outcome", r.Outcome}
+	if r.ErrorCode != "" {
+		end = append(end, "code", r.ErrorCode)
+	}
+	o.log("operation ended", end...)
 	return ""
 }
 

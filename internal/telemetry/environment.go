@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"cmp"
+	"net/url"
 	"os"
 	"strings"
 )
@@ -29,7 +30,11 @@ func wantedByEnvironment() wanted {
 
 func (w *wanted) wants(signal string) bool {
 	common, own := "OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_"+signal+"_"
-	if cmp.Or(os.Getenv(own+"ENDPOINT"), os.Getenv(common+"ENDPOINT")) == "" {
+	name := own + "ENDPOINT"
+	if os.Getenv(name) == "" {
+		name = common + "ENDPOINT"
+	}
+	if os.Getenv(name) == "" {
 		return false
 	}
 	switch exporter := os.Getenv("OTEL_" + signal + "_EXPORTER"); exporter {
@@ -44,5 +49,14 @@ func (w *wanted) wants(signal string) bool {
 		w.problems = append(w.problems, own+"PROTOCOL: valid: http/protobuf, whose port is 4318 as a rule")
 		return false
 	}
+	if !isEndpoint(os.Getenv(name)) { // the SDK would take the default in its place
+		w.problems = append(w.problems, name+": valid: an http or https URL, for example http://127.0.0.1:4318")
+		return false
+	}
 	return true
+}
+
+func isEndpoint(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != ""
 }

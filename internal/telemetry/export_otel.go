@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -43,6 +44,7 @@ func (t *Telemetry) Export(ctx context.Context) (end func()) {
 		return func() {}
 	}
 	otel.SetErrorHandler(&exportErrors{log: t.log})
+	otel.SetLogger(logr.FromSlogHandler(sdkLog{t.log.Handler()}))
 	about, err := resource.New(ctx,
 		resource.WithTelemetrySDK(),
 		resource.WithAttributes(attribute.String("service.name", "tokenreeve"), attribute.String("service.version", t.version)),
@@ -128,6 +130,23 @@ func reasonOf(err error) string {
 		return "the exporter failed"
 	}
 }
+
+// sdkLog passes on what the SDK logs on its own, without the values: they may be those of variables that
+// hold a password.
+type sdkLog struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (l sdkLog) Handle(ctx context.Context, r slog.Record) error {
+	plain := slog.NewRecord(r.Time, r.Level, "OpenTelemetry's SDK says", 0)
+	plain.AddAttrs(slog.String("message", r.Message))
+	return l.Handler.Handle(ctx, plain)
+}
+
+// WithAttrs implements slog.Handler.
+func (l sdkLog) WithAttrs([]slog.Attr) slog.Handler { return l }
+
+// WithGroup implements slog.Handler.
+func (l sdkLog) WithGroup(string) slog.Handler { return l }
 
 // tracer makes spans with OpenTelemetry.
 type tracer struct{ trace.Tracer }
