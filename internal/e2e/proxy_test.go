@@ -53,18 +53,18 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 		_, port, _ = net.SplitHostPort(strings.TrimPrefix(p.replicas[i].url, "http://"))
 	}
 	certFile, keyFile, roots := v.certificate(t)
-	clients, peers, health := openPort(t), openPort(t), openPort(t)
+	clients, health := openPort(t), openPort(t)
 	p.health = "http://" + health.Addr().String()
 	settings := replaced(t, "../../deploy/haproxy.cfg", map[string]string{
 		"bind :8443":               "bind fd@3",
-		"bind 127.0.0.1:10000":     "bind fd@4",
-		"bind 127.0.0.1:8404":      "bind fd@5",
+		"bind 127.0.0.1:10000":     "bind " + peerAddress(t),
+		"bind 127.0.0.1:8404":      "bind fd@4",
 		"crt /run/secrets/tls.pem": "crt " + v.write(t, "tls.pem", readFile(t, certFile)+readFile(t, keyFile)),
 		`"${REPLICAS}:8080"`:       `"${REPLICAS}:` + port + `"`,
 		"parse-resolv-conf":        "nameserver test " + names(t, "tokenreeve", replicaAddresses()),
 	})
-	cmd := exec.Command(haproxy, "-db", "-f", v.write(t, "haproxy.cfg", settings))
-	for _, port := range []*net.TCPListener{clients, peers, health} {
+	cmd := exec.Command(haproxy, "-W", "-db", "-f", v.write(t, "haproxy.cfg", settings))
+	for _, port := range []*net.TCPListener{clients, health} {
 		handed, err := port.File()
 		if err != nil {
 			t.Fatal(err)
@@ -91,8 +91,8 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 // replicaAddresses are two addresses of this machine.
 func replicaAddresses() []string { return []string{"127.0.0.2", "127.0.0.3"} }
 
-// names is a name server that answers questions for the addresses of the one name, whatever else they
-// ask. It returns its own address.
+// names is a name server that answers questions for the addresses of the one name, in another order
+// each time. It returns its own address.
 func names(t *testing.T, name string, addresses []string) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -114,6 +114,7 @@ func names(t *testing.T, name string, addresses []string) string {
 			}
 			answer := append(query[:2:2], 0x81, 0x80, 0, 1, 0, byte(len(addresses)), 0, 0, 0, 0)
 			answer = append(answer, asked...)
+			addresses = append(slices.Clone(addresses[1:]), addresses[0])
 			for _, address := range addresses { // the name as above, type A, class IN, 1 s, 4 bytes
 				answer = append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4)
 				answer = append(answer, net.ParseIP(address).To4()...)
@@ -133,6 +134,17 @@ func openPort(t *testing.T) *net.TCPListener {
 	}
 	t.Cleanup(func() { _ = l.Close() })
 	return l
+}
+
+// peerAddress is an address that nothing else listens on.
+func peerAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 4)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func readFile(t *testing.T, path string) string {
