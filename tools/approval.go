@@ -24,8 +24,9 @@ const (
 
 // approval is a person's yes, or that none was needed.
 type approval struct {
-	by  string          // empty: nobody was asked
-	met policy.Approval // the strictest demand that it meets
+	by   string          // empty: nobody was asked
+	from string          // how they were known over HTTP, and from where
+	met  policy.Approval // the strictest demand that it meets
 }
 
 // escalation is from which single revocation or compromised rotation within an hour
@@ -106,9 +107,9 @@ func (f flow[Plan, Out]) approve(ctx context.Context, c *Call, p ledger.Preview)
 func given(p ledger.Preview) approval {
 	switch {
 	case p.IsApprovedByOther():
-		return approval{by: p.Approval(), met: policy.ApprovalSecond}
+		return approval{by: p.ApprovedBy, from: p.ApprovedFrom, met: policy.ApprovalSecond}
 	case p.ApprovedBy != "":
-		return approval{by: p.Approval(), met: policy.ApprovalRequired}
+		return approval{by: p.ApprovedBy, from: p.ApprovedFrom, met: policy.ApprovalRequired}
 	}
 	return approval{}
 }

@@ -321,7 +321,7 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 		return none, err
 	}
 	intent, unidentified := c.intent(ctx, f.connection)
-	intent.Preview, intent.ApprovedBy, intent.Reason = shown.ID, c.yes.by, f.reason
+	intent.Preview, intent.ApprovedBy, intent.ApprovedFrom, intent.Reason = shown.ID, c.yes.by, c.yes.from, f.reason
 	proposed := f.propose(before.Plan)
 	intent.Targets = targetsOnRecord(proposed.targets)
 	plan, err := f.plan(ctx, &before.Plan)

@@ -337,7 +337,7 @@ func TestSecondPersonInABrowser(t *testing.T) {
 		}
 		v.checkGone(t, ids, ids)
 		on, err := v.ledger(t, nil).Get(t.Context(), got["operation_id"].(string))
-		if err != nil || on.ApprovedBy != "token:zoe (static from 127.0.0.1)" || on.Principal != "token:bot" {
+		if err != nil || on.ApprovedBy != "token:zoe" || on.ApprovedFrom != "static from 127.0.0.1" || on.Principal != "token:bot" {
 			t.Errorf("on record: asked by %s, approved by %s (%v)", on.Principal, on.ApprovedBy, err)
 		}
 		b.do(t, chromedp.Navigate(page))

@@ -69,7 +69,7 @@ func (i Intent) cleaned() (Intent, error) {
 			return i, err
 		}
 	}
-	for _, id := range []*string{&i.Principal, &i.Auth, &i.Address, &i.Connection, &i.Provider, &i.Account, &i.Preview, &i.ApprovedBy, &i.Sink, &i.Key} {
+	for _, id := range []*string{&i.Principal, &i.Auth, &i.Address, &i.Connection, &i.Provider, &i.Account, &i.Preview, &i.ApprovedBy, &i.ApprovedFrom, &i.Sink, &i.Key} {
 		*id = identity(*id)
 	}
 	i.Client = Client{name(i.Client.Name), name(i.Client.Version)}

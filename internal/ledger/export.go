@@ -57,7 +57,7 @@ func exportOperations(ctx context.Context, tx *sql.Tx, w io.Writer) error {
 	header := []string{
 		"operation", "parent", "started", "ended", "outcome", "error_code", "principal", "client", "tool", "class", "connection",
 		"provider", "account", "targets", "target_ids", "new_token_name", "new_token_id", "old_token_id", "old_ends", "sink", "sink_key", "sink_version", "fingerprint",
-		"verified", "preview_id", "approved_by", "vendor_request_id", "step", "reason", "note",
+		"verified", "preview_id", "approved_by", "approved_from", "vendor_request_id", "step", "reason", "note",
 	}
 	if err := out.Write(header); err != nil {
 		return err
@@ -97,7 +97,7 @@ func (o *Operation) cells() []string {
 		o.ID, o.Parent, date(o.Started), date(o.Ended), string(o.Outcome), o.ErrorCode, o.Principal,
 		strings.TrimSpace(o.Client.Name + " " + o.Client.Version), o.Tool, string(o.Class), o.Connection, o.Provider, o.Account,
 		strconv.Itoa(len(o.Targets) + o.MoreTargets), strings.Join(ids, " "), o.NewTokenName, o.NewTokenID, o.OldTokenID, date(o.OldEnds), o.Sink, o.Key,
-		version, o.Fingerprint, o.Verified, o.Preview, o.ApprovedBy, o.VendorRequestID, o.Step, o.Reason, o.Note,
+		version, o.Fingerprint, o.Verified, o.Preview, o.ApprovedBy, o.ApprovedFrom, o.VendorRequestID, o.Step, o.Reason, o.Note,
 	}
 	for i, cell := range cells {
 		// Spreadsheets take what begins so for a formula, some in full width too, and token names

@@ -23,7 +23,7 @@ func testEveryTextOnRecordIsClean(t *testing.T, path string) {
 		i := ledger.Intent{
 			Principal: text("principal"), Client: ledger.Client{Name: text("client"), Version: text("version")}, Tool: "revoke_token", Class: "revoke",
 			Connection: text("connection"), Provider: text("provider"), Account: text("account"), Reason: text("reason"), Preview: text("preview"),
-			ApprovedBy: text("approver"), Sink: text("sink"), Key: text("key"), NewTokenName: text("new name"),
+			ApprovedBy: text("approver"), ApprovedFrom: text("from"), Sink: text("sink"), Key: text("key"), NewTokenName: text("new name"),
 			Targets: []ledger.Target{{ID: text("id"), Owner: text("owner"), Name: text("name")}},
 		}
 		lease, err := l.Begin(t.Context(), "", i)

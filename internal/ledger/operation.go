@@ -71,8 +71,10 @@ type Intent struct {
 	Reason      string `json:"reason,omitempty"`
 	Preview     string `json:"preview_id,omitempty"`
 	ApprovedBy  string `json:"approved_by,omitempty"`
-	Sink        string `json:"sink,omitempty"`
-	Key         string `json:"sink_key,omitempty"`
+	// ApprovedFrom is how the approver was known over HTTP, and where from.
+	ApprovedFrom string `json:"approved_from,omitempty"`
+	Sink         string `json:"sink,omitempty"`
+	Key          string `json:"sink_key,omitempty"`
 	// NewTokenName is the name of a token that is to be made: its id is not known yet.
 	NewTokenName string `json:"new_token_name,omitempty"`
 }
