@@ -26,7 +26,8 @@ type Options struct {
 	// Lease is how long a process that shows no sign of life keeps its operations; default 30 s.
 	// It shows one every third of that.
 	Lease time.Duration
-	// Patience is how long a call waits for other processes to finish writing; default 10 s.
+	// Patience is how long a call waits for other processes to finish writing; default 10 s. A ledger in
+	// PostgreSQL has that of its database instead.
 	Patience time.Duration
 	// Previews is how many open previews a principal can have, and half as many with a recorded
 	// result; default 512. The oldest goes first.

@@ -36,7 +36,12 @@ type Error struct {
 func (e *Error) Error() string { return ErrUnavailable.Error() + ": " + e.what }
 
 // Unwrap returns [ErrUnavailable], and the cause where it can be told apart without danger.
-func (e *Error) Unwrap() []error { return []error{ErrUnavailable, e.cause} }
+func (e *Error) Unwrap() []error {
+	if e.cause == nil {
+		return []error{ErrUnavailable}
+	}
+	return []error{ErrUnavailable, e.cause}
+}
 
 // unavailable keeps of a cause what callers may tell apart.
 func unavailable(cause error, format string, args ...any) error {

@@ -129,12 +129,28 @@ func TestConnectionStringsStaySecret(t *testing.T) {
 				t.Errorf("%q gives %s", dsn, text)
 			}
 		}
-		for cause := err; cause != nil; cause = errors.Unwrap(cause) {
-			if strings.Contains(cause.Error(), "hunter2") {
+		eachCause(err, func(cause error) {
+			if strings.Contains(fmt.Sprintf("%+v", cause), "hunter2") {
 				t.Errorf("%q wraps %v", dsn, cause)
 			}
-		}
+		})
 		must(t, db.Close())
+	}
+}
+
+// eachCause calls f with the error and everything that it wraps.
+func eachCause(err error, f func(error)) {
+	if err == nil {
+		return
+	}
+	f(err)
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		eachCause(e.Unwrap(), f)
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			eachCause(cause, f)
+		}
 	}
 }
 
