@@ -284,9 +284,7 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
 	if isDropped(cause) || isUnapproved(cause) {
-		if err := c.Ledger.ReleasePreview(ctx, preview); err != nil {
-			c.Log.Error("confirm code not given back", "preview", preview, "error", err)
-		}
+		c.keep(ctx, "confirm code not given back", preview, func(ctx context.Context) error { return c.Ledger.ReleasePreview(ctx, preview) })
 		return
 	}
 	r := recorded{Problem: problemOf(cause)}
@@ -298,12 +296,24 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 		r.Out, err = json.Marshal(out)
 	}
 	result, failed := json.Marshal(r)
-	if err = errors.Join(err, failed); err == nil {
-		err = c.Ledger.RecordPreview(ctx, preview, result)
-		fault.Point("recorded")
+	c.keep(ctx, "result of a confirmed call not kept", preview, func(ctx context.Context) error {
+		if err := errors.Join(err, failed); err != nil {
+			return err
+		}
+		return c.Ledger.RecordPreview(ctx, preview, result)
+	})
+	fault.Point("recorded")
+}
+
+// keep writes what became of a preview, now or as soon as the ledger can be used again.
+func (c *Call) keep(ctx context.Context, failure, preview string, write func(context.Context) error) {
+	err := write(ctx)
+	if err == nil {
+		return
 	}
-	if err != nil {
-		c.Log.Error("result of a confirmed call not kept", "preview", preview, "error", err)
+	c.Log.Error(failure, "preview", preview, "error", err)
+	if errors.Is(err, ledger.ErrUnavailable) {
+		c.Ledger.Retry(write)
 	}
 }
 

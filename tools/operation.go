@@ -166,6 +166,21 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 	defer cancel()
 	o.call.open = slices.DeleteFunc(o.call.open, func(other *operation) bool { return other == o })
 	r.Details = o.missed.With(r.Details)
+	err := o.put(ctx, r)
+	fault.Point("finished")
+	if err == nil {
+		return ""
+	}
+	o.call.Log.Error("outcome not on record", "operation", o.id, "outcome", r.Outcome, "error", err)
+	if errors.Is(err, ledger.ErrUnavailable) && o.call.Ledger.Retry(func(ctx context.Context) error { return o.put(ctx, r) }) {
+		return fmt.Sprintf("the outcome (%s) could not be put on record yet, which is tried again; until then operation %s counts as open", r.Outcome, o.id)
+	}
+	_ = o.lease.Release(ctx) // else nobody else may end it while this process lives
+	return fmt.Sprintf("the outcome (%s) could not be put on record; operation %s counts as unfinished", r.Outcome, o.id)
+}
+
+// put puts the outcome on record.
+func (o *operation) put(ctx context.Context, r ledger.Result) error {
 	err := o.lease.Finish(ctx, r)
 	if errors.Is(err, ledger.ErrLeaseLost) {
 		// Another process took this one for dead, and ended the operation with less than
@@ -173,18 +188,15 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 		r.Note = cmp.Or(r.Note, "ended by the process that began it, which another one had taken for dead")
 		err = o.call.Ledger.Resolve(ctx, o.id, "", r)
 	}
-	fault.Point("finished")
 	if err != nil {
-		o.call.Log.Error("outcome not on record", "operation", o.id, "outcome", r.Outcome, "error", err)
-		_ = o.lease.Release(ctx) // else nobody else may end it while this process lives
-		return fmt.Sprintf("the outcome (%s) could not be put on record; operation %s counts as unfinished", r.Outcome, o.id)
+		return err
 	}
 	end := []any{"outcome", r.Outcome}
 	if r.ErrorCode != "" {
 		end = append(end, "code", r.ErrorCode)
 	}
 	o.log("operation ended", end...)
-	return ""
+	return nil
 }
 
 // abandon gives up the operations that a call left open, as a panic does: else nobody could end them,

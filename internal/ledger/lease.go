@@ -220,6 +220,11 @@ func (l *Ledger) hold(s *Lease) {
 		return
 	}
 	l.held[s] = struct{}{}
+	l.startBeats()
+}
+
+// startBeats begins the heartbeat where there is none. l.mu is held.
+func (l *Ledger) startBeats() {
 	if l.stop != nil {
 		return
 	}
@@ -244,7 +249,12 @@ func (l *Ledger) drop(s *Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.held, s)
-	if len(l.held) == 0 {
+	l.endIdleBeats()
+}
+
+// endIdleBeats ends the heartbeat where there is nothing to do for it. l.mu is held.
+func (l *Ledger) endIdleBeats() {
+	if len(l.held) == 0 && len(l.writes) == 0 {
 		l.endBeats()
 	}
 }
@@ -269,19 +279,23 @@ func (l *Ledger) beat(stop <-chan struct{}) {
 		}
 		// What fails is tried again at the next beat; a lease that is lost meanwhile is found out by
 		// the next step.
-		_ = l.renewAll()
+		ctx, cancel := context.WithTimeout(context.Background(), l.lease)
+		_ = l.renewAll(ctx)
+		l.retryAll(ctx)
+		cancel()
 	}
 }
 
-func (l *Ledger) renewAll() error {
-	ctx, cancel := context.WithTimeout(context.Background(), l.lease)
-	defer cancel()
+func (l *Ledger) renewAll(ctx context.Context) error {
 	l.mu.Lock()
 	held := make([]*Lease, 0, len(l.held))
 	for s := range l.held {
 		held = append(held, s)
 	}
 	l.mu.Unlock()
+	if len(held) == 0 {
+		return nil
+	}
 	var lost []*Lease
 	err := l.write(ctx, func(tx *sql.Tx) error {
 		lost = nil

@@ -49,10 +49,11 @@ type Ledger struct {
 	db      database
 	closed  bool
 
-	mu    sync.Mutex
-	held  map[*Lease]struct{}
-	stop  chan struct{} // ends the heartbeat; nil: there is none
-	beats sync.WaitGroup
+	mu     sync.Mutex
+	held   map[*Lease]struct{}
+	writes []func(context.Context) error // that failed, for the heartbeat
+	stop   chan struct{}                 // ends the heartbeat; nil: there is none
+	beats  sync.WaitGroup
 }
 
 // database is what holds a ledger. The tables and the SQL of this package, with parameters $1, $2,
@@ -119,6 +120,9 @@ func (l *Ledger) Open(ctx context.Context) error {
 // Close ends the heartbeat and closes the ledger. Operations that are open then become unfinished
 // when their lease ends.
 func (l *Ledger) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+	l.retryAll(ctx)
+	cancel()
 	l.mu.Lock()
 	l.held = nil
 	l.endBeats()
@@ -191,10 +195,11 @@ func (l *Ledger) Begin(ctx context.Context, id string, i Intent, limits ...Limit
 		}
 		return insert(ctx, tx, "leases", op.ID, lease.holder, stamp(l.now().Add(l.lease)))
 	}, &lease.head)
+	lease.id, lease.operation = op.ID, op
 	if err != nil {
+		l.undo(err, lease.refuse)
 		return nil, err
 	}
-	lease.id, lease.operation = op.ID, op
 	l.hold(lease)
 	return lease, nil
 }

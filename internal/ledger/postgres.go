@@ -22,9 +22,8 @@ type postgresDB struct {
 // Where a connection is lost during a commit, the ledger finds out whether that took place, and goes on
 // as if nothing had been. Where it cannot, since the database stays away for longer than db's patience,
 // the error wraps [postgres.ErrOutcomeUnknown] beside [ErrUnavailable], and what was to be recorded may
-// be on record. That errs on the safe side: of Begin, an operation is left that counts as cut off
-// though nothing was sent; of TakePreview, a code that is spent though nothing was; [Lease.Finish] can
-// be called again and finds its own outcome.
+// be on record. Nobody acts on it: once the database is back, an intent that Begin left is refused, and
+// a code that TakePreview spent is given back; [Lease.Finish], called again, finds its own outcome.
 func NewPostgres(db *postgres.DB, o Options) *Ledger {
 	return newLedger(o, func(ctx context.Context) (database, error) {
 		if err := db.Migrate(ctx, postgresComponent, postgresMigrations()); err != nil {

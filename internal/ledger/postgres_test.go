@@ -1,13 +1,16 @@
 package ledger_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -130,11 +133,11 @@ func TestCutCommits(t *testing.T) {
 }
 
 // hasty is a ledger behind a proxy whose patience ends at once.
-func hasty(t *testing.T) (*ledger.Ledger, *postgrestest.Proxy, place) {
+func hasty(t *testing.T, path string, o ledger.Options) (*ledger.Ledger, *postgrestest.Proxy, place) {
 	t.Helper()
-	path := databases.Get(t)
 	proxy := postgrestest.NewProxy(t, path)
-	return at(proxy.DSN)(t, ledger.Options{Patience: 50 * time.Millisecond}), proxy, at(path)
+	o.Patience = 50 * time.Millisecond
+	return at(proxy.DSN)(t, o), proxy, at(path)
 }
 
 func wantUnknown(t *testing.T, err error) {
@@ -143,11 +146,63 @@ func wantUnknown(t *testing.T, err error) {
 	wantErr(t, err, postgres.ErrOutcomeUnknown)
 }
 
-// Begin whose commit stays unknown is an error, so that nothing is sent. What it may have left holds
-// the token until somebody claims it.
+// until waits for a heartbeat.
+func until(t *testing.T, reached func() bool) {
+	t.Helper()
+	for !reached() {
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+}
+
+// marks changes with each transaction that writes.
+func marks(t *testing.T, path string) (all string) {
+	t.Helper()
+	db := postgrestest.Raw(t, path)
+	defer db.Close()
+	must(t, db.QueryRowContext(t.Context(), `SELECT string_agg(mark, ' ' ORDER BY writer) FROM tokenreeve_writers`).Scan(&all))
+	return all
+}
+
+// Begin whose commit stays unknown is an error, so that nothing is sent. What it may have left is
+// refused once the database is back.
 func TestUnknownBegin(t *testing.T) {
 	t.Parallel()
-	l, proxy, direct := hasty(t)
+	for _, cut := range []postgrestest.Cut{postgrestest.AfterCommitAndDown, postgrestest.BeforeCommitAndDown} {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			t.Parallel()
+			l, proxy, direct := hasty(t, databases.Get(t), ledger.Options{Lease: 90 * time.Millisecond})
+			id, err := ledger.NewID()
+			must(t, err)
+			proxy.CutNext(cut)
+			_, err = l.Begin(t.Context(), id, intent("t"))
+			wantUnknown(t, err)
+			beside := direct(t, ledger.Options{})
+			if op, err := beside.Get(t.Context(), id); err == nil && !op.IsOpen() || err != nil && !errors.Is(err, ledger.ErrNotFound) {
+				t.Errorf("%+v, %v", op, err)
+			}
+			proxy.Up()
+			if cut == postgrestest.AfterCommitAndDown {
+				until(t, func() bool { op := get(t, beside, id); return !op.IsOpen() })
+				op := get(t, beside, id)
+				wantEqual(t, []string{string(op.Outcome), op.ErrorCode}, []string{"refused", "ledger_unavailable"})
+			} else {
+				ended(t, l, "after", ledger.Done)
+				_, err := beside.Get(t.Context(), id)
+				wantErr(t, err, ledger.ErrNotFound)
+			}
+			ended(t, l, "t", ledger.Done)
+			wantIntact(t, l)
+		})
+	}
+}
+
+// Another process that takes the operation over before the database is back for this one has the last word.
+func TestUnknownBeginIsClaimed(t *testing.T) {
+	t.Parallel()
+	l, proxy, direct := hasty(t, databases.Get(t), ledger.Options{Lease: 90 * time.Millisecond})
 	proxy.CutNext(postgrestest.AfterCommitAndDown)
 	_, err := l.Begin(t.Context(), "", intent("t"))
 	wantUnknown(t, err)
@@ -156,10 +211,12 @@ func TestUnknownBegin(t *testing.T) {
 	wantEqual(t, len(left), 1)
 	s, err := later.Claim(t.Context(), left[0])
 	must(t, err)
-	finish(t, s, ledger.Unknown)
 	proxy.Up()
-	ended(t, l, "t", ledger.Done)
-	wantIntact(t, l)
+	until(t, func() bool { return get(t, later, left[0]).Late != nil })
+	finish(t, s, ledger.Unknown)
+	op := get(t, later, left[0])
+	wantEqual(t, []ledger.Outcome{op.Outcome, op.Late.Outcome}, []ledger.Outcome{ledger.Unknown, ledger.Refused})
+	wantIntact(t, later)
 }
 
 // Finish whose commit stays unknown can be called again, and finds its own outcome.
@@ -171,7 +228,7 @@ func TestUnknownFinish(t *testing.T) {
 	}{"with the same": {ledger.Done, nil}, "with another": {ledger.Failed, ledger.ErrFinished}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, proxy, _ := hasty(t)
+			l, proxy, _ := hasty(t, databases.Get(t), ledger.Options{})
 			s := begin(t, l, intent("t"))
 			proxy.CutNext(postgrestest.AfterCommitAndDown)
 			wantUnknown(t, s.Finish(t.Context(), ledger.Result{Outcome: ledger.Done}))
@@ -190,24 +247,42 @@ func TestUnknownFinish(t *testing.T) {
 	}
 }
 
-// A code whose taking stays unknown is not accepted: it may be spent, and nobody acts on it.
+// A code whose taking stays unknown is not accepted, and nobody acts on it. It is given back once the
+// database is there again; one that another process has taken meanwhile stays taken.
 func TestUnknownTake(t *testing.T) {
 	t.Parallel()
-	l, proxy, direct := hasty(t)
-	_, code := openPreview(t, l, "local")
-	proxy.CutNext(postgrestest.AfterCommitAndDown)
-	check, err := l.TakePreview(t.Context(), code, "local", "revoke_token", json.RawMessage(previewed))
-	wantUnknown(t, err)
-	wantEqual(t, check.Verdict, ledger.NotACode)
-	wantEqual(t, take(t, direct(t, ledger.Options{}), code).Verdict, ledger.Running)
-	proxy.Up()
-	wantEqual(t, take(t, l, code).Verdict, ledger.Running)
+	for _, cut := range []postgrestest.Cut{postgrestest.AfterCommitAndDown, postgrestest.BeforeCommitAndDown} {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			t.Parallel()
+			path := databases.Get(t)
+			l, proxy, direct := hasty(t, path, ledger.Options{Lease: 90 * time.Millisecond})
+			_, code := openPreview(t, l, "local")
+			proxy.CutNext(cut)
+			check, err := l.TakePreview(t.Context(), code, "local", "revoke_token", json.RawMessage(previewed))
+			wantUnknown(t, err)
+			wantEqual(t, check.Verdict, ledger.NotACode)
+			beside := direct(t, ledger.Options{})
+			if cut == postgrestest.AfterCommitAndDown {
+				wantEqual(t, take(t, beside, code).Verdict, ledger.Running)
+				proxy.Up()
+				until(t, func() bool { return peek(t, beside, code).Verdict == ledger.Accepted })
+				wantEqual(t, take(t, l, code).Verdict, ledger.Accepted)
+			} else {
+				wantEqual(t, take(t, beside, code).Verdict, ledger.Accepted)
+				before := marks(t, path)
+				proxy.Up()
+				until(t, func() bool { return marks(t, path) != before })
+			}
+			wantEqual(t, take(t, beside, code).Verdict, ledger.Running)
+			wantIntact(t, beside)
+		})
+	}
 }
 
 // While the database is away changes are refused; the same ledger goes on when it is back.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	l, proxy, _ := hasty(t)
+	l, proxy, _ := hasty(t, databases.Get(t), ledger.Options{})
 	s := begin(t, l, intent("t"))
 	proxy.Down()
 	_, err := l.Begin(t.Context(), "", intent("t2"))
@@ -222,6 +297,36 @@ func TestOutage(t *testing.T) {
 	finish(t, s, ledger.Done)
 	ended(t, l, "t2", ledger.Done)
 	wantIntact(t, l)
+}
+
+// What could not be written while the database was away is written when it is back, by the heartbeat or
+// at the end of the process.
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	for name, lease := range map[string]time.Duration{"by the heartbeat": 90 * time.Millisecond, "at the end": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := databases.Get(t)
+			proxy := postgrestest.NewProxy(t, path)
+			l, end := connect(proxy.DSN, ledger.Options{Lease: lease, Patience: 50 * time.Millisecond})
+			beside := at(path)(t, ledger.Options{})
+			s := begin(t, l, intent("t"))
+			proxy.Down()
+			write := func(ctx context.Context) error { return s.Finish(ctx, ledger.Result{Outcome: ledger.Done}) }
+			wantErr(t, write(t.Context()), ledger.ErrUnavailable)
+			wantEqual(t, l.Retry(write), true)
+			wantEqual(t, get(t, beside, s.ID()).Outcome, ledger.Outcome(""))
+			proxy.Up()
+			if lease < time.Hour {
+				until(t, func() bool { op := get(t, beside, s.ID()); return !op.IsOpen() })
+			}
+			must(t, end())
+			wantEqual(t, get(t, beside, s.ID()).Outcome, ledger.Done)
+			wantEqual(t, kinds(t, beside, s.ID()), []string{"intent", "outcome"})
+			wantEqual(t, l.Retry(write), false)
+			wantIntact(t, beside)
+		})
+	}
 }
 
 func TestReplicasStartAtOnce(t *testing.T) {

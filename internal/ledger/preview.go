@@ -134,6 +134,7 @@ func (l *Ledger) TakePreview(ctx context.Context, code, principal, tool string, 
 	if !isCode(code) {
 		return Check{}, nil
 	}
+	var taking Head
 	err = l.write(ctx, func(tx *sql.Tx) error {
 		check, err = l.judge(ctx, tx, code, principal, tool, arguments)
 		if err != nil || check.Verdict != Accepted {
@@ -143,10 +144,13 @@ func (l *Ledger) TakePreview(ctx context.Context, code, principal, tool string, 
 		if err != nil {
 			return err
 		}
+		taking = Head{e.Seq, e.Hash}
 		check.Preview.State, check.Preview.Taken = PreviewRunning, e.Time
 		return setPreview(ctx, tx, &check.Preview, l.now().Add(resultLife))
 	})
 	if err != nil {
+		id := check.Preview.ID
+		l.undo(err, func(ctx context.Context) error { return l.giveBack(ctx, id, taking) })
 		return Check{}, err
 	}
 	return check, nil
@@ -155,20 +159,22 @@ func (l *Ledger) TakePreview(ctx context.Context, code, principal, tool string, 
 // ReleasePreview gives a preview that TakePreview accepted back as open, with its code, since nothing
 // was sent and nothing will be. Where the code has expired meanwhile, the preview is over.
 func (l *Ledger) ReleasePreview(ctx context.Context, id string) error {
-	return l.write(ctx, func(tx *sql.Tx) error {
-		p, _, err := findPreview(ctx, tx, `id = $1`, id)
-		if err != nil {
-			return err
-		}
-		if p.State != PreviewRunning {
-			return fmt.Errorf("%w: preview %s is %s; only what was taken can be given back", ErrPreviewOver, p.ID, p.State)
-		}
-		if _, err := l.append(ctx, tx, "", kindPreviewReleased, previewBody{Preview: p.ID}); err != nil {
-			return err
-		}
-		p.State, p.Taken = PreviewOpen, time.Time{}
-		return setPreview(ctx, tx, &p, p.Expires)
-	})
+	return l.write(ctx, func(tx *sql.Tx) error { return l.releasePreview(ctx, tx, id) })
+}
+
+func (l *Ledger) releasePreview(ctx context.Context, tx *sql.Tx, id string) error {
+	p, _, err := findPreview(ctx, tx, `id = $1`, id)
+	if err != nil {
+		return err
+	}
+	if p.State != PreviewRunning {
+		return fmt.Errorf("%w: preview %s is %s; only what was taken can be given back", ErrPreviewOver, p.ID, p.State)
+	}
+	if _, err := l.append(ctx, tx, "", kindPreviewReleased, previewBody{Preview: p.ID}); err != nil {
+		return err
+	}
+	p.State, p.Taken = PreviewOpen, time.Time{}
+	return setPreview(ctx, tx, &p, p.Expires)
 }
 
 // AskPreview opens a question on an open preview, and returns what its answer must bring back: 130

@@ -31,6 +31,8 @@ var (
 type Error struct {
 	what  string
 	cause error // of the server's own errors and of a context only: others may quote the connection string
+	// passing: it may be over in a moment, as where a server takes over from another.
+	passing bool
 }
 
 func (e *Error) Error() string { return ErrUnavailable.Error() + ": " + e.what }
@@ -44,7 +46,7 @@ func (e *Error) Unwrap() []error {
 }
 
 // unavailable keeps of a cause what callers may tell apart.
-func unavailable(cause error, format string, args ...any) error {
+func unavailable(cause error, format string, args ...any) *Error {
 	e := &Error{what: fmt.Sprintf(format, args...)}
 	var server *pgconn.PgError
 	switch {
@@ -83,10 +85,13 @@ func explainConnect(ctx context.Context, err error) error {
 	if errors.As(err, &already) {
 		return already
 	}
-	if code := codeOf(err); code != "" {
-		return unavailable(err, "%s (SQLSTATE %s)", refusal(code), code)
+	code := codeOf(err)
+	if code == "" {
+		return lost(ctx, err)
 	}
-	return lost(ctx, err)
+	e := unavailable(err, "%s (SQLSTATE %s)", refusal(code), code)
+	e.passing = code == "53300" || strings.HasPrefix(code, "57P")
+	return e
 }
 
 // refusal is why a server refuses a connection, without its own words, which quote user and database.
@@ -131,7 +136,7 @@ func known(code string) string {
 }
 
 // lost says what became of a connection.
-func lost(ctx context.Context, err error) error {
+func lost(ctx context.Context, err error) *Error {
 	if ctx.Err() != nil {
 		err = errors.Join(ctx.Err(), err)
 	}
@@ -146,13 +151,17 @@ func lost(ctx context.Context, err error) error {
 	case errors.As(err, &name):
 		return unavailable(err, "the host of the connection string has no address; look at its name")
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return unavailable(err, "nothing listens at the host and port of the connection string; is PostgreSQL running there?")
+		e := unavailable(err, "nothing listens at the host and port of the connection string; is PostgreSQL running there?")
+		e.passing = true
+		return e
 	case errors.Is(err, context.Canceled):
 		return unavailable(err, "the call was cancelled")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return unavailable(err, "the server did not answer in time; look at the network and the server's load")
 	}
-	return unavailable(err, "the connection was lost; look at the network and at the server's log, and try again")
+	e := unavailable(err, "the connection was lost; look at the network and at the server's log, and try again")
+	e.passing = true
+	return e
 }
 
 // isLost reports whether err says that there is no connection any more.

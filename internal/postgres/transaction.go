@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// attempts is how often a transaction that surely did nothing is tried: each idle connection may
-	// turn out to be dead.
+	// attempts is how often a transaction that surely did nothing is tried at least: each idle
+	// connection may turn out to be dead.
 	attempts = idleConnections + 1
+	// persistence is how long one that writes is tried: to lose what has happened already is worse
+	// than to wait.
+	persistence = time.Second
 	// commitTime is how long a commit that was sent is waited for.
 	commitTime = 30 * time.Second
 	// The pauses between attempts.
@@ -82,8 +85,8 @@ func rolledBack(err error) bool {
 // repeatable reports whether a transaction that failed so, and did nothing, is worth another try at once.
 func repeatable(err error) bool {
 	var explained *Error
-	if errors.As(err, &explained) { // there is no way to the server
-		return false
+	if errors.As(err, &explained) {
+		return explained.passing
 	}
 	code := codeOf(err)
 	return code == "40001" || code == "40P01" || isLost(err)
@@ -117,6 +120,7 @@ func (w *Writer) Write(ctx context.Context, f func(*sql.Tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	end := time.Now().Add(persistence)
 	for n, pause := 1, firstPause; ; n, pause = n+1, min(2*pause, longestPause) {
 		mark := rand.Text()
 		cut, err := w.db.transact(ctx, func(tx *sql.Tx) error {
@@ -135,7 +139,7 @@ func (w *Writer) Write(ctx context.Context, f func(*sql.Tx) error) error {
 				return unknown
 			}
 		}
-		if n == attempts || !repeatable(err) || !sleep(ctx, pause) {
+		if n >= attempts && time.Now().After(end) || !repeatable(err) || !sleep(ctx, pause) {
 			return explain(ctx, err)
 		}
 	}

@@ -31,10 +31,11 @@ type Cut int
 
 // The places.
 const (
-	Nowhere            Cut = iota
-	BeforeCommit           // the server never gets the commit
-	AfterCommit            // the server has answered, and the client never learns of it
-	AfterCommitAndDown     // and nothing gets through after that
+	Nowhere             Cut = iota
+	BeforeCommit            // the server never gets the commit
+	AfterCommit             // the server has answered, and the client never learns of it
+	BeforeCommitAndDown     // and nothing gets through after that
+	AfterCommitAndDown
 )
 
 // NewProxy returns a proxy to the database at dsn, which may not ask for TLS. It ends with the test.
@@ -81,6 +82,11 @@ func (p *Proxy) Cuts() int {
 func (p *Proxy) Down() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.close()
+}
+
+// close is Down. p.mu is held.
+func (p *Proxy) close() {
 	p.down = true
 	for c := range p.open {
 		_ = c.Close()
@@ -174,8 +180,11 @@ func (p *Proxy) take(answers chan Cut) bool {
 	where := p.cut
 	p.cut = Nowhere
 	p.cuts += min(int(where), 1)
-	if where >= AfterCommit {
+	if where == AfterCommit || where == AfterCommitAndDown {
 		answers <- where
 	}
-	return where == BeforeCommit
+	if where == BeforeCommitAndDown {
+		p.close()
+	}
+	return where == BeforeCommit || where == BeforeCommitAndDown
 }
