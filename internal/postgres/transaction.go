@@ -120,7 +120,7 @@ func (w *Writer) Write(ctx context.Context, f func(*sql.Tx) error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	end := time.Now().Add(persistence)
+	end := time.Now().Add(min(persistence, w.db.patience))
 	for n, pause := 1, firstPause; ; n, pause = n+1, min(2*pause, longestPause) {
 		mark := rand.Text()
 		cut, err := w.db.transact(ctx, func(tx *sql.Tx) error {
