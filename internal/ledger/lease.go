@@ -267,6 +267,9 @@ func (l *Ledger) endBeats() {
 	}
 }
 
+// beatTime bounds one heartbeat.
+const beatTime = 30 * time.Second
+
 // beat shows that the process lives. It writes no entry.
 func (l *Ledger) beat(stop <-chan struct{}) {
 	ticker := time.NewTicker(l.lease / 3)
@@ -279,7 +282,7 @@ func (l *Ledger) beat(stop <-chan struct{}) {
 		}
 		// What fails is tried again at the next beat; a lease that is lost meanwhile is found out by
 		// the next step.
-		ctx, cancel := context.WithTimeout(context.Background(), l.lease)
+		ctx, cancel := context.WithTimeout(context.Background(), beatTime)
 		_ = l.renewAll(ctx)
 		l.retryAll(ctx)
 		cancel()

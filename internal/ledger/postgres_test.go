@@ -132,11 +132,11 @@ func TestCutCommits(t *testing.T) {
 	}
 }
 
-// hasty is a ledger behind a proxy whose patience ends at once.
+// hasty is a ledger behind a proxy whose patience ends soon.
 func hasty(t *testing.T, path string, o ledger.Options) (*ledger.Ledger, *postgrestest.Proxy, place) {
 	t.Helper()
 	proxy := postgrestest.NewProxy(t, path)
-	o.Patience = 50 * time.Millisecond
+	o.Patience = time.Second
 	return at(proxy.DSN)(t, o), proxy, at(path)
 }
 
@@ -308,7 +308,7 @@ func TestRetry(t *testing.T) {
 			t.Parallel()
 			path := databases.Get(t)
 			proxy := postgrestest.NewProxy(t, path)
-			l, end := connect(proxy.DSN, ledger.Options{Lease: lease, Patience: 50 * time.Millisecond})
+			l, end := connect(proxy.DSN, ledger.Options{Lease: lease, Patience: time.Second})
 			beside := at(path)(t, ledger.Options{})
 			s := begin(t, l, intent("t"))
 			proxy.Down()

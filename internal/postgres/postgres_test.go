@@ -144,11 +144,9 @@ func eachCause(err error, f func(error)) {
 		return
 	}
 	f(err)
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		eachCause(e.Unwrap(), f)
-	case interface{ Unwrap() []error }:
-		for _, cause := range e.Unwrap() {
+	eachCause(errors.Unwrap(err), f)
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, cause := range several.Unwrap() {
 			eachCause(cause, f)
 		}
 	}
@@ -485,7 +483,7 @@ func TestOutcomeOfACommitStaysUnknown(t *testing.T) {
 	t.Parallel()
 	dsn := postgrestest.New(t)
 	proxy := postgrestest.NewProxy(t, dsn)
-	db := at(t, proxy.DSN, postgres.Options{Patience: 50 * time.Millisecond})
+	db := at(t, proxy.DSN, postgres.Options{Patience: time.Second})
 	must(t, db.Migrate(t.Context(), "numbers", numbers()))
 	w := db.Writer("numbers")
 	proxy.CutNext(postgrestest.AfterCommitAndDown)
