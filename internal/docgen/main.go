@@ -1,4 +1,4 @@
-// Command docgen writes the generated parts of the README: the table of tools.
+// Command docgen writes the generated parts of documents: the table of tools and that of metrics.
 package main
 
 import (
@@ -10,25 +10,23 @@ import (
 	"strings"
 
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
-const (
-	begin = "<!-- generated: tools -->\n"
-	end   = "<!-- /generated -->\n"
-)
-
 func main() {
-	readme := flag.String("readme", "README.md", "the file to bring up to date")
+	readme := flag.String("readme", "README.md", "the file with the table of tools")
+	metrics := flag.String("metrics", "docs/telemetry.md", "the file with the table of metrics")
 	flag.Parse()
-	if err := update(*readme); err != nil {
+	if err := errors.Join(update(*readme, "tools", toolTable()), update(*metrics, "metrics", metricTable())); err != nil {
 		fmt.Fprintln(os.Stderr, "docgen:", err)
 		os.Exit(1)
 	}
 }
 
-// update replaces what stands between the markers.
-func update(path string) error {
+// update replaces what stands between the markers of that name.
+func update(path, name, table string) error {
+	begin, end := "<!-- generated: "+name+" -->\n", "<!-- /generated -->\n"
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return fmt.Errorf("read: %w", err)
@@ -36,13 +34,26 @@ func update(path string) error {
 	before, rest, ok := bytes.Cut(old, []byte(begin))
 	_, after, closed := bytes.Cut(rest, []byte(end))
 	if !ok || !closed {
-		return errors.New("the README lacks the markers of the generated table")
+		return fmt.Errorf("%s lacks the markers of the generated table of %s", path, name)
 	}
-	text := string(before) + begin + table() + end + string(after)
+	text := string(before) + begin + table + end + string(after)
 	return os.WriteFile(path, []byte(text), 0o644) //nolint:gosec // a document, readable by all
 }
 
-func table() string {
+func metricTable() string {
+	var b strings.Builder
+	b.WriteString("| metric | kind | labels | what it shows |\n| --- | --- | --- | --- |\n")
+	for _, f := range telemetry.Families() {
+		labels := "-"
+		if len(f.Labels) > 0 {
+			labels = "`" + strings.Join(f.Labels, "`, `") + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, labels, f.Help)
+	}
+	return b.String()
+}
+
+func toolTable() string {
 	var b strings.Builder
 	b.WriteString("| tool | class | confirm code | what it does | what the vendor's credential needs |\n| --- | --- | --- | --- | --- |\n")
 	for _, t := range tools.All() {
