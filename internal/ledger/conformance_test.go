@@ -27,6 +27,7 @@ func testLedger(t *testing.T, newPlace func(t *testing.T) place) {
 		"one change per token":      testOneChange,
 		"a made token is taken":     testMadeToken,
 		"leases":                    testLeases,
+		"standing":                  testStanding,
 		"lost leases":               testLostLease,
 		"lost leases after the end": testLostAfterEnd,
 		"heartbeat":                 testHeartbeat,
@@ -275,6 +276,26 @@ func testLeases(t *testing.T, at place) {
 	wantEqual(t, unfinished(t, a), []string{})
 	wantEqual(t, kinds(t, a, s.ID()), []string{"intent", "step", "step", "claim", "claim", "outcome"})
 	wantIntact(t, a)
+}
+
+func testStanding(t *testing.T, at place) {
+	c := newClock()
+	a, b := at(t, c.options()), at(t, c.options())
+	standing := func(l *ledger.Ledger) ledger.Standing {
+		s, err := l.Standing(t.Context())
+		must(t, err)
+		return s
+	}
+	wantEqual(t, standing(a), ledger.Standing{})
+	for n, outcome := range []ledger.Outcome{ledger.Done, ledger.Escrowed, ledger.Escrowed, ledger.Unknown, ledger.Refused} {
+		ended(t, a, fmt.Sprint("t", n), outcome)
+	}
+	s := begin(t, a, intent("open"))
+	wantEqual(t, standing(b), ledger.Standing{Open: 1, Escrowed: 2, Unknown: 1})
+	c.add(time.Hour)
+	wantEqual(t, standing(b), ledger.Standing{Open: 1, Unfinished: 1, Escrowed: 2, Unknown: 1})
+	finish(t, s, ledger.Unknown)
+	wantEqual(t, standing(b), ledger.Standing{Escrowed: 2, Unknown: 2})
 }
 
 func testLostLease(t *testing.T, at place) {

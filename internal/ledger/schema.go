@@ -87,6 +87,7 @@ CREATE INDEX operations_of_parent ON operations (parent, seq) WHERE parent <> ''
 CREATE INDEX operations_of_preview ON operations (preview, seq) WHERE preview <> '';
 CREATE INDEX operations_of_key ON operations (sink, sink_key, seq) WHERE sink <> '';
 CREATE INDEX operations_open ON operations (seq) WHERE outcome = '';
+CREATE INDEX operations_waiting ON operations (outcome) WHERE outcome IN ('escrowed', 'unknown');
 
 CREATE TABLE leases (
 	operation_id TEXT PRIMARY KEY,

@@ -138,7 +138,7 @@ func (a *attempt) failure() string {
 		return ""
 	case errors.Is(a.err, context.DeadlineExceeded):
 		return "timeout"
-	case errors.Is(a.err, context.Canceled):
+	case a.ctx.Err() != nil:
 		return "cancelled"
 	case a.response != nil:
 		return "broken_off"
