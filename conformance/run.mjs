@@ -19,10 +19,10 @@ function node() {
 }
 
 const tests = readdirSync(here).filter((name) => name.endsWith('.test.mjs')).map((name) => join(here, name));
-const run = spawnSync(node(), ['--test', '--test-force-exit', '--test-concurrency=2', '--test-timeout=120000', '--test-reporter=spec', ...tests], {
+const run = spawnSync(node(), ['--test', '--test-force-exit', '--test-concurrency=2', '--test-timeout=180000', '--test-reporter=spec', ...tests], {
   cwd: here,
   stdio: 'inherit',
-  timeout: 300_000,
+  timeout: 420_000,
 });
 if (run.error) throw run.error;
 process.exit(run.status ?? 1);

@@ -149,6 +149,15 @@ test('a stop answers what is under way, ends every stream, and clients come back
   at = await vendors.listen(config, address, env);
   // The newest protocol goes on; a session that the server does not know is 404, so that clients begin anew.
   assert.ok((await clients['SDK 2'][0].listTools()).tools.length > 0);
+  // A client over SSE opens its stream again by itself.
+  const resumed = async () => {
+    for (;;) {
+      const tools = await events.listTools().then((listed) => listed.tools, () => []);
+      if (tools.length > 0) return;
+      await new Promise((later) => setTimeout(later, 100));
+    }
+  };
+  await within(20_000, 'the return of the client over SSE', resumed());
   for (const kind of ['SDK 1', 'SDK 2 with a session']) {
     await assert.rejects(clients[kind][0].listTools(), /unknown_session.*begin a new one/, kind);
   }
