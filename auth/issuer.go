@@ -91,6 +91,26 @@ func (k *issuerKeys) find(ctx context.Context, id, algorithm string) ([]crypto.P
 	return found, nil
 }
 
+// newer reads the keys again, within bounds, after those that are known did not verify a signature: an
+// issuer may give a new key the id of the one before, or no id at all. It returns none where it is too
+// soon for that.
+func (k *issuerKeys) newer(ctx context.Context, id, algorithm string) []crypto.PublicKey {
+	asked := k.ask()
+	if asked == nil {
+		return nil
+	}
+	select {
+	case <-asked:
+	case <-ctx.Done():
+		return nil
+	}
+	found, age := k.known(id, algorithm)
+	if age >= keysFresh {
+		return nil
+	}
+	return found
+}
+
 // known returns the matching keys and the age of all keys.
 func (k *issuerKeys) known(id, algorithm string) ([]crypto.PublicKey, time.Duration) {
 	k.mu.Lock()

@@ -183,6 +183,13 @@ func (p *OIDC) verified(ctx context.Context, token string) (claims, error) {
 	if err != nil {
 		return nil, err
 	}
+	c, err := p.verify(ctx, token, audience, keys)
+	if err == nil {
+		return c, nil
+	}
+	if keys = p.keys.newer(ctx, header.KeyID, header.Algorithm); len(keys) == 0 {
+		return nil, err
+	}
 	return p.verify(ctx, token, audience, keys)
 }
 

@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -25,8 +27,15 @@ import (
 
 // oidcOptions returns the usual settings for the issuer.
 func oidcOptions(i *issuer, c *clock) auth.OIDCOptions {
+	o := oidcOptionsOf(i)
+	o.Now, o.Client = c.Now, i.Client()
+	return o
+}
+
+// oidcOptionsOf returns them without clock and client.
+func oidcOptionsOf(i *issuer) auth.OIDCOptions {
 	return auth.OIDCOptions{
-		Issuer: i.name(), Audience: audience, RoleClaim: []string{"groups"}, Now: c.Now, Client: i.Client(),
+		Issuer: i.name(), Audience: audience, RoleClaim: []string{"groups"},
 		Roles: map[string]auth.Grant{
 			"viewers": {Role: auth.RoleViewer}, "operators": {Role: auth.RoleOperator},
 			"admins": {Role: auth.RoleAdmin}, "approvers": {Role: auth.RoleApprover},
@@ -439,6 +448,38 @@ func TestKeysRotate(t *testing.T) {
 	}
 }
 
+// A new key may have the id of the one before, or none at all: it counts at once all the same, and the
+// one before no more.
+func TestKeysRotateUnderOneID(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"one", ""} {
+		t.Run(id, func(t *testing.T) {
+			t.Parallel()
+			old, next := oidctest.NewKey(t, id, jose.ES256), oidctest.NewKey(t, id, jose.ES256)
+			i, c := newIssuer(t, old), newClock()
+			p := mustOIDC(t, oidcOptions(i, c))
+			accepted := func(key oidctest.Key) bool {
+				_, err := authenticate(t, p, key.Sign(t, "JWT", i.claims(c.Now())))
+				return err == nil
+			}
+			if !accepted(old) || i.times() != 1 {
+				t.Fatalf("the first key does not work; the keys were read %d times", i.times())
+			}
+			i.set(next)
+			if !accepted(next) || accepted(old) || !accepted(next) {
+				t.Error("the new key does not count, or the old one does")
+			}
+			// Tokens that nobody's key has signed make it read the keys within bounds.
+			for range 20 {
+				wantRejected(t, p, old.Sign(t, "JWT", i.claims(c.Now())), "cannot be verified")
+			}
+			if i.times() != 3 || !accepted(next) {
+				t.Errorf("the keys were read %d times", i.times())
+			}
+		})
+	}
+}
+
 // Tokens with key ids that nobody knows cannot make the server ask the issuer again and again.
 func TestUnknownKeysAreBounded(t *testing.T) {
 	t.Parallel()
@@ -554,6 +595,41 @@ func TestIssuerHangs(t *testing.T) {
 	if i.times() != 1 {
 		t.Errorf("the keys were read %d times for callers at the same time", i.times())
 	}
+}
+
+// stuck never answers.
+type stuck struct{}
+
+func (stuck) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// Nobody waits longer than five seconds for an issuer that never answers, or than they care to.
+func TestIssuerNeverAnswers(t *testing.T) {
+	t.Parallel()
+	key := oidctest.NewKey(t, "one", jose.ES256)
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{Server: &httptest.Server{URL: "https://idp.example"}}
+		o := oidcOptionsOf(i)
+		o.Client = &http.Client{Transport: stuck{}}
+		p := mustOIDC(t, o)
+		token := key.Sign(t, "JWT", i.claims(time.Now()))
+		began := time.Now()
+		left, leave := context.WithTimeout(t.Context(), time.Second)
+		defer leave()
+		r := httptest.NewRequestWithContext(left, http.MethodPost, "/mcp", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		if _, err := p.Authenticate(r); !errors.Is(err, auth.ErrUnavailable) || time.Since(began) != time.Second {
+			t.Errorf("who left after a second: %v after %v", err, time.Since(began))
+		}
+		if _, err := authenticate(t, p, token); !errors.Is(err, auth.ErrUnavailable) || time.Since(began) != 5*time.Second {
+			t.Errorf("who stayed: %v after %v", err, time.Since(began))
+		}
+		if _, err := authenticate(t, p, token); !errors.Is(err, auth.ErrUnavailable) || time.Since(began) != 5*time.Second {
+			t.Errorf("who came at once after that: %v after %v", err, time.Since(began))
+		}
+	})
 }
 
 // What an issuer answers can be anything; keys that verify nothing are passed over.
