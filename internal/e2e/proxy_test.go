@@ -21,6 +21,8 @@ import (
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/client/transport"
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
 )
 
 // proxyHost is the name of the server in what deploy/ ships.
@@ -44,8 +46,13 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 		}
 		t.Skip("haproxy is not installed")
 	}
-	file := v.config(t, map[string]any{"serve": shippedServe(t)})
+	settings := map[string]any{"serve": shippedServe(t)}
 	env := append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN=configured-bearer-token-0123456789abcdef")
+	if os.Getenv(postgrestest.Variable) != "" { // else they share a state directory
+		env = append(env, "DATABASE_URL="+postgrestest.New(t))
+		settings["state"] = map[string]any{"postgres": map[string]any{"env": "DATABASE_URL"}, "keys": map[string]any{"file": v.write(t, "keys", v.newKeys(t))}}
+	}
+	file := v.config(t, settings)
 	p := &proxied{}
 	port := "0" // the same for both, as behind one name
 	for i, address := range replicaAddresses() {
@@ -55,7 +62,7 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 	certFile, keyFile, roots := v.certificate(t)
 	clients, health := openPort(t), openPort(t)
 	p.health = "http://" + health.Addr().String()
-	settings := replaced(t, "../../deploy/haproxy.cfg", map[string]string{
+	configuration := replaced(t, "../../deploy/haproxy.cfg", map[string]string{
 		"bind :8443":               "bind fd@3",
 		"bind 127.0.0.1:10000":     "bind " + peerAddress(t),
 		"bind 127.0.0.1:8404":      "bind fd@4",
@@ -63,7 +70,7 @@ func behindProxy(t *testing.T, v *vendors) *proxied {
 		`"${REPLICAS}:8080"`:       `"${REPLICAS}:` + port + `"`,
 		"parse-resolv-conf":        "nameserver test " + names(t, "tokenreeve", replicaAddresses()),
 	})
-	cmd := exec.Command(haproxy, "-W", "-db", "-f", v.write(t, "haproxy.cfg", settings))
+	cmd := exec.Command(haproxy, "-W", "-db", "-f", v.write(t, "haproxy.cfg", configuration))
 	for _, port := range []*net.TCPListener{clients, health} {
 		handed, err := port.File()
 		if err != nil {
@@ -260,7 +267,8 @@ func (p *proxied) use(t *testing.T, c *client.Client) {
 	}
 }
 
-// What a client says of its address does not count; what it no longer waits for ends.
+// What a client says of its address does not count, what is too large is refused by the server, and
+// what a client no longer waits for ends.
 func TestProxyClients(t *testing.T) {
 	t.Parallel()
 	v := newVendors(t)
@@ -281,6 +289,16 @@ func TestProxyClients(t *testing.T) {
 	if log := to.err.String(); !strings.Contains(log, "address=127.0.0.1") || strings.Contains(log, "192.0.2.") {
 		t.Errorf("the address is not the proxy's word:\n%s", log)
 	}
+	large, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/mcp", strings.NewReader(strings.Repeat(" ", 1<<20+1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	large.Header.Set("Authorization", "Bearer "+p.token)
+	large.Header.Set("Content-Type", "application/json")
+	if response, err = p.http.Do(large); err != nil || response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Fatalf("more than 1 MiB: %v, %v", response, err)
+	}
+	_ = response.Body.Close()
 	for _, version := range []string{legacy, modern} {
 		read := v.hold("GET", "/api_tokens")
 		c := p.streamable(t, version)
