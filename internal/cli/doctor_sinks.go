@@ -21,8 +21,9 @@ const nextSink = "mend it, or name another sink; until then new secrets that go 
 // sink tries a sink as a change does before the vendor is called.
 func (d *doctor) sink(ctx context.Context, name string) []row {
 	s, place := d.Config.Sinks[name], "sinks."+name
+	rows := d.local(place, s)
 	if s.Type == config.FileSink {
-		return []row{writable(place, s.Directory, nextSink)}
+		return append(rows, writable(place, s.Directory, nextSink))
 	}
 	made, err := sinkOf(name, s)
 	if err != nil {
@@ -34,13 +35,21 @@ func (d *doctor) sink(ctx context.Context, name string) []row {
 	}
 	err = made.Check(ctx, key, sink.Options{Connection: first(s.Accept.Connections), Principal: first(s.Accept.Principals)})
 	if err != nil && !errors.Is(err, sink.ErrKeyExists) {
-		return []row{problem(place, err.Error(), nextSink)}
+		return append(rows, problem(place, err.Error(), nextSink))
 	}
-	return []row{fine(place, "%s", map[string]string{
+	return append(rows, fine(place, "%s", map[string]string{
 		config.KeyringSink: "the keyring can be read; whether it can be written shows with a secret only",
 		config.ExecSink:    "the command exists; it was not run",
 		config.VaultSink:   "the vault answers, and its token may write",
-	}[s.Type])}
+	}[s.Type]))
+}
+
+// local warns of a sink that is on this machine where several servers share the rest.
+func (d *doctor) local(place string, s config.Sink) []row {
+	if !d.Config.State.IsShared() || !isLocal(s) {
+		return nil
+	}
+	return []row{warning(place, "it keeps secrets on this machine, and several servers share the state", "give all of them the same directory, or use a sink of type vault or exec")}
 }
 
 func first(words []string) string {

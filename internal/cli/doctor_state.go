@@ -119,6 +119,15 @@ func (d *doctor) ledger(ctx context.Context) []row {
 		}
 		return []row{fine("ledger", "%s is not made yet: nothing was recorded", where)}
 	}
+	if s.db == nil { // of a database, exists has told
+		isCurrent, err := ledger.IsCurrent(ctx, s.file, ledger.Options{Patience: d.limit / 2})
+		if err != nil {
+			return []row{problem("ledger", err.Error(), s.next())}
+		}
+		if !isCurrent {
+			return []row{fine("ledger", "%s has the form of an earlier version; the next server that starts brings it to this one", s.place)}
+		}
+	}
 	if err := s.ledger.Open(ctx); err != nil {
 		return []row{problem("ledger", err.Error(), s.next())}
 	}

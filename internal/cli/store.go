@@ -137,11 +137,14 @@ func (s *store) migrate(ctx context.Context) error {
 	return confirm.MigratePassphrase(ctx, s.db)
 }
 
+// isLocal reports whether a sink keeps secrets where other machines do not look.
+func isLocal(s config.Sink) bool { return s.Type == config.FileSink || s.Type == config.KeyringSink }
+
 // warnOfLocalSinks names the sinks that put secrets where the other servers do not look.
 func warnOfLocalSinks(c config.Config, log *slog.Logger) {
 	var local []string
 	for _, name := range slices.Sorted(maps.Keys(c.Sinks)) {
-		if kind := c.Sinks[name].Type; kind == config.FileSink || kind == config.KeyringSink {
+		if isLocal(c.Sinks[name]) {
 			local = append(local, name)
 		}
 	}

@@ -480,6 +480,22 @@ func TestDoctorLeavesNothing(t *testing.T) {
 	}
 }
 
+// TestDoctorUpgradesNothing: a record of an earlier version stays as it is.
+func TestDoctorUpgradesNothing(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	run(t, v.env(), 0, "", "call", "create_launchdarkly_token", "connection=launchdarkly", "name=x", "role=reader")
+	v.tamper(t, "PRAGMA user_version=1")
+	table, _ := run(t, v.env(), 0, "", "doctor", patient)
+	if !strings.Contains(table, "earlier version") {
+		t.Errorf("no word of it in:\n%s", table)
+	}
+	var version int
+	if err := v.database(t).QueryRowContext(t.Context(), "PRAGMA user_version").Scan(&version); err != nil || version != 1 {
+		t.Errorf("version %d (%v), want 1", version, err)
+	}
+}
+
 // TestDoctorStrict: a warning fails where a script asks for it.
 func TestDoctorStrict(t *testing.T) {
 	t.Parallel()

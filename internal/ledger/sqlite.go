@@ -57,6 +57,21 @@ func openSQLite(ctx context.Context, path string, patience time.Duration) (_ *sq
 	return d, d.migrate(ctx)
 }
 
+// IsCurrent reports whether the SQLite file at path has the form of this version, under the demands of
+// [Open], which would change an older one. It changes nothing.
+func IsCurrent(ctx context.Context, path string, o Options) (_ bool, err error) {
+	d := &sqliteDB{path: path, patience: o.Patience}
+	if err := checkFiles(path); err != nil {
+		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if d.reader, err = d.pool(readers, "query_only(1)"); err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	version, err := d.version(ctx, d.reader)
+	return version == len(sqliteMigrations()), err
+}
+
 // makeFile makes an empty private file, which is an empty database. SQLite gives the files beside it
 // the same mode. What exists is not opened: to close a file gives up all locks that this process has
 // on it, SQLite's too.
@@ -70,17 +85,8 @@ func makeFile(path string) error {
 	}
 	defer dir.Close()
 	name := filepath.Base(path)
-	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
-		info, err := dir.Lstat(name + suffix)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := checkFile(info, path+suffix); err != nil {
-			return err
-		}
+	if err := checkNames(dir, name); err != nil {
+		return err
 	}
 	if _, err := dir.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -89,6 +95,32 @@ func makeFile(path string) error {
 		return err
 	}
 	return nil // another process was faster
+}
+
+// checkFiles judges a file that exists, those beside it, and their directory.
+func checkFiles(path string) error {
+	dir, err := privatefile.OpenDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return checkNames(dir, filepath.Base(path))
+}
+
+func checkNames(dir *privatefile.Dir, name string) error {
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+		info, err := dir.Lstat(name + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := checkFile(info, filepath.Join(dir.Path(), name+suffix)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkFile(info fs.FileInfo, path string) error {

@@ -105,6 +105,8 @@ func TestRefusedPlaces(t *testing.T) {
 			wantErr(t, err, ledger.ErrUnavailable, test.says...)
 			_, err = ledger.Open(t.Context(), path, ledger.Options{})
 			wantErr(t, err, ledger.ErrUnavailable, test.says...)
+			_, err = ledger.IsCurrent(t.Context(), path, ledger.Options{})
+			wantErr(t, err, ledger.ErrUnavailable, test.says...)
 		})
 	}
 }
