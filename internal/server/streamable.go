@@ -145,6 +145,15 @@ func (h debugHandler) Enabled(ctx context.Context, _ slog.Level) bool {
 
 // Handle implements slog.Handler.
 func (h debugHandler) Handle(ctx context.Context, r slog.Record) error {
-	r.Level = slog.LevelDebug
-	return h.Handler.Handle(ctx, r)
+	plain := slog.NewRecord(r.Time, slog.LevelDebug, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "session", "sessionID", "stream": // whoever has the id has the session
+		case "panic": // its value may hold anything
+		default:
+			plain.AddAttrs(a)
+		}
+		return true
+	})
+	return h.Handler.Handle(ctx, plain)
 }

@@ -1,9 +1,6 @@
 package telemetry
 
-import (
-	"runtime"
-	runtimemetrics "runtime/metrics"
-)
+import "runtime"
 
 // usage is what the operating system tells of the process; negative: it does not.
 type usage struct {
@@ -22,8 +19,8 @@ func (t *Telemetry) process() []Reading {
 		return r
 	}
 	used := usageNow()
-	heap := []runtimemetrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/total:bytes"}}
-	runtimemetrics.Read(heap)
+	var memory runtime.MemStats // runtime/metrics would cost every start its initialisation
+	runtime.ReadMemStats(&memory)
 	return []Reading{
 		{
 			Family:  Family{"tokenreeve_build_info", Gauge, []string{"version", "goversion"}, "Always 1; the labels tell which build runs."},
@@ -34,7 +31,7 @@ func (t *Telemetry) process() []Reading {
 		one(Gauge, "process_resident_memory_bytes", "Memory of the process that is resident (Linux).", used.resident),
 		one(Gauge, "process_open_fds", "Files and connections that are open (Linux).", used.files),
 		one(Gauge, "go_goroutines", "Goroutines.", float64(runtime.NumGoroutine())),
-		one(Gauge, "go_memory_heap_objects_bytes", "Memory of objects on Go's heap.", float64(heap[0].Value.Uint64())),
-		one(Gauge, "go_memory_total_bytes", "Memory that Go's runtime has mapped.", float64(heap[1].Value.Uint64())),
+		one(Gauge, "go_memstats_heap_alloc_bytes", "Memory of objects on Go's heap.", float64(memory.HeapAlloc)),
+		one(Gauge, "go_memstats_sys_bytes", "Memory that Go's runtime took from the system.", float64(memory.Sys)),
 	}
 }
