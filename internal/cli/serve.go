@@ -24,7 +24,8 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve over stdio, or with --listen over HTTP",
 		Long: "Serves over stdio, or with --listen over HTTP: Streamable HTTP at /mcp, server-sent events\n" +
-			"at /sse and /message, /healthz and /readyz for whoever watches it, and /metrics.\n\n" +
+			"at /sse and /message, /approve/PREVIEW_ID for people who approve what agents previewed, /healthz\n" +
+			"and /readyz for whoever watches it, and /metrics.\n\n" +
 			"Callers over HTTP are those of the section auth of the configuration file. Without it they\n" +
 			"present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters), else a random\n" +
 			"one that is made and shown once on standard error. Beyond this machine it wants TLS. The section serve of the configuration file has the same settings.",

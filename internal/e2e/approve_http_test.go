@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -575,5 +576,41 @@ func TestApproveWhileStopping(t *testing.T) {
 	s.exit(t, 0)
 	if found, err := l.FindPreview(t.Context(), p.ID); err != nil || found.ApprovedBy != "" {
 		t.Errorf("approved by %s (%v)", found.Approval(), err)
+	}
+}
+
+// A page that one replica showed is answered at another, once, also where both are asked at the same
+// time.
+func TestApproveAtAnyReplica(t *testing.T) {
+	t.Parallel()
+	m := newTeam(t, map[string]any{"human_approval": map[string]any{"bulk": "required", "second_person": true}})
+	one, other := m.servers(t)
+	ids := m.mailtrapIDs(2)
+	confirmed, id := preview(t, one.as(t, "admin"), "bulk_revoke_tokens", map[string]any{"connection": "mt", "token_ids": ids, "reason": "unused"})
+	form := one.form(t, id, "approver")
+	var counted atomic.Int32
+	var deciding sync.WaitGroup
+	for i := range 4 {
+		s := []*listening{one, other}[i%2]
+		deciding.Go(func() {
+			switch status, body := s.decides(t, id, "approver", typedIn(form, "REVOKE 2", "approve")); status {
+			case http.StatusSeeOther:
+				counted.Add(1)
+			case http.StatusForbidden:
+			default:
+				t.Errorf("status %d:\n%s", status, body)
+			}
+		})
+	}
+	deciding.Wait()
+	if n := counted.Load(); n != 1 {
+		t.Errorf("one form counted %d times", n)
+	}
+	if done, text := callTool(t, other.as(t, "admin"), "bulk_revoke_tokens", confirmed); done["status"] != "revoked" {
+		t.Fatalf("once approved: %s", text)
+	}
+	m.checkGone(t, ids, ids)
+	if _, body := one.ask(t, http.MethodGet, id, "approver", "", nil); !strings.Contains(body, "Carried out") {
+		t.Errorf("afterwards:\n%s", body)
 	}
 }
