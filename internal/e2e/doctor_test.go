@@ -18,8 +18,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tokenreeve/tokenreeve/internal/confirm"
 	"github.com/tokenreeve/tokenreeve/internal/oidctest"
 	"github.com/tokenreeve/tokenreeve/internal/sandbox"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
 var updateDoctor = flag.Bool("update", false, "write the golden files of tokenreeve doctor")
@@ -64,6 +66,14 @@ func TestDoctor(t *testing.T) {
 		"approvers": {0, func(t *testing.T, v *vendors) ([]string, []string) {
 			env, args := v.arranged(t, map[string]any{"human_approval": map[string]any{"second_person": true}, "auth": map[string]any{"tokens": approvers()[:3]}})
 			return env, append(args, "--listen", "127.0.0.1:0")
+		}},
+		"a passphrase": {0, func(t *testing.T, v *vendors) ([]string, []string) {
+			t.Helper()
+			err := confirm.PassphraseIn(filepath.Join(v.home, ".local", "state", "tokenreeve")).Set(t.Context(), secret.New("correct horse battery"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return noPassphrase(t, v)
 		}},
 		"nobody approves": {1, nobodyApproves},
 		"an approver":     {0, whoApproves},

@@ -36,6 +36,32 @@ func (v *vendors) withCallers(t *testing.T) string {
 	})
 }
 
+// One of several callers cannot take all sessions.
+func TestSessionsOfOneCaller(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	env := append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN="+strings.Repeat("x", 40))
+	s := listens(t, env, "serve", "--listen", "127.0.0.1:0", "--config", v.withCallers(t), "--max-sessions", "2")
+	begin := func(role string) int {
+		t.Helper()
+		body := `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + legacy + `","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}`
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/mcp", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header = http.Header{"Authorization": {"Bearer " + callerToken(role)}, "Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+		response, err := s.http.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		return response.StatusCode
+	}
+	if got := []int{begin("viewer"), begin("viewer"), begin("admin"), begin("operator")}; !slices.Equal(got, []int{200, 503, 200, 503}) {
+		t.Errorf("the sessions are answered by %v", got)
+	}
+}
+
 // What a role does not allow is absent from tools/list, refused at the call, and nothing is sent.
 func TestRolesOverHTTP(t *testing.T) {
 	t.Parallel()
