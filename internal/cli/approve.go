@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/user"
+	"strconv"
 	"strings"
 	"time"
 
@@ -315,10 +317,18 @@ func undecided(id string, err error) error {
 
 // localUser names who decides, for the record.
 func localUser() string {
-	name := "unknown"
-	if u, err := user.Current(); err == nil {
-		clean, _ := sanitize.Name(u.Username)
-		name = cmp.Or(clean, name)
+	u, err := user.Current()
+	return localName(u, err, os.Getuid())
+}
+
+// localName takes the number of a user whom no one has given a name, as in a container.
+func localName(u *user.User, err error, uid int) string {
+	name := ""
+	if err == nil {
+		name, _ = sanitize.Name(u.Username)
 	}
-	return "local:" + name
+	if name == "" && uid >= 0 {
+		name = "uid-" + strconv.Itoa(uid)
+	}
+	return "local:" + cmp.Or(name, "unknown")
 }
