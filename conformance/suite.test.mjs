@@ -60,6 +60,7 @@ async function run(options) {
   try {
     await within(60_000, 'the suite', child.ended); // it exits with 1, since not everything applies
     const scenarios = [...child.out.matchAll(/^=== Running scenario: (\S+) ===$/gm)].map(([, name]) => name);
+    assert.match(child.out, /^=== SUMMARY ===$/m, `the suite broke off: ${child.lines.slice(-20).join('\n')}`);
     const files = readdirSync(results);
     return new Map(
       scenarios.map((scenario) => {

@@ -60,20 +60,3 @@ func TestStreamableCallKeepAlive(t *testing.T) {
 		}
 	}
 }
-
-// A batch is refused with what to do instead, on every transport.
-func TestBatch(t *testing.T) {
-	t.Parallel()
-	const batch = ` [{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]`
-	s := startWeb(t, server.HTTPOptions{})
-	_, messages, _ := s.open(t)
-	wantRefused(t, "Streamable HTTP", s.do(t, http.MethodPost, "/mcp", batch, in(s.initialize(t, nil))), http.StatusBadRequest, "batch")
-	wantRefused(t, "event stream", s.do(t, http.MethodPost, messages, batch, nil), http.StatusBadRequest, "batch")
-	p := startStdio(t, newSlow(), nil, longPatience)
-	p.send(t, batch)
-	p.send(t, ping)
-	p.closeInput(t)
-	if out := p.end(t); !strings.Contains(out, "send each message by itself") || strings.Contains(out, `"id":2`) || !strings.Contains(out, `"id":1`) {
-		t.Errorf("stdio answers:\n%s", out)
-	}
-}

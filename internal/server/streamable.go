@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
@@ -42,6 +43,8 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isBatch(body):
 		refuse(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
+	case !modern && m.Method != string(mcp.MethodInitialize) && !speaks(r.Header): // initialize negotiates it
+		wrongVersion(w)
 	case modern && m.Method == string(mcp.MethodSubscriptionsListen):
 		told := newAcknowledgements(nil)
 		v.streamable.ServeHTTP(&acknowledging{w, told}, r.WithContext(withAcknowledgements(r.Context(), told)))
@@ -104,12 +107,28 @@ func (v *service) named(w http.ResponseWriter, r *http.Request) (*openSession, b
 	if mcp.IsModernProtocol(r.Header.Get(mcp.HeaderProtocolVersion)) && (id == "" || v.open.get(TransportHTTP, id) == nil) {
 		return nil, true
 	}
+	if !speaks(r.Header) {
+		wrongVersion(w)
+		return nil, false
+	}
 	if id == "" {
 		noSession(w)
 		return nil, false
 	}
 	session := v.open.owned(w, r, TransportHTTP, id)
 	return session, session != nil
+}
+
+// speaks reports whether the server speaks the version that the header names. Clients of 2025-03-26
+// name none.
+func speaks(h http.Header) bool {
+	version := h.Get(mcp.HeaderProtocolVersion)
+	return version == "" || mcp.IsValidProtocolVersion(version)
+}
+
+func wrongVersion(w http.ResponseWriter) {
+	refuse(w, http.StatusBadRequest, "unsupported_version",
+		"the Mcp-Protocol-Version header names a version that this server does not speak; it speaks "+strings.Join(mcp.ValidProtocolVersions, ", "))
 }
 
 func noSession(w http.ResponseWriter) {

@@ -420,3 +420,38 @@ func TestNewestProtocolHasNoSessions(t *testing.T) {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
 }
+
+// A batch is refused with what to do instead, on every transport.
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	const batch = ` [{"jsonrpc":"2.0","id":1,"method":"ping"},{"jsonrpc":"2.0","id":2,"method":"ping"}]`
+	s := startWeb(t, server.HTTPOptions{})
+	_, messages, _ := s.open(t)
+	wantRefused(t, "Streamable HTTP", s.do(t, http.MethodPost, "/mcp", batch, in(s.initialize(t, nil))), http.StatusBadRequest, "batch")
+	wantRefused(t, "event stream", s.do(t, http.MethodPost, messages, batch, nil), http.StatusBadRequest, "batch")
+	p := startStdio(t, newSlow(), nil, longPatience)
+	p.send(t, batch)
+	p.send(t, ping)
+	p.closeInput(t)
+	if out := p.end(t); !strings.Contains(out, "send each message by itself") || strings.Contains(out, `"id":2`) || !strings.Contains(out, `"id":1`) {
+		t.Errorf("stdio answers:\n%s", out)
+	}
+}
+
+// A version that the server does not speak is refused with those that it does.
+func TestUnsupportedVersion(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	session := s.initialize(t, header{mcp.HeaderProtocolVersion: "1999-01-01"}) // which negotiates it in its body
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
+		body := ""
+		if method == http.MethodPost {
+			body = ping
+		}
+		response := s.do(t, method, "/mcp", body, header{mcp.HeaderSessionID: session, mcp.HeaderProtocolVersion: "1999-01-01"})
+		wantRefused(t, method, response, http.StatusBadRequest, "unsupported_version")
+	}
+	if got := s.do(t, http.MethodPost, "/mcp", ping, header{mcp.HeaderSessionID: session, mcp.HeaderProtocolVersion: legacy}).StatusCode; got != http.StatusOK {
+		t.Errorf("the negotiated version: status %d", got)
+	}
+}
