@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"slices"
 	"strings"
@@ -379,6 +380,22 @@ func TestCollectorIsGone(t *testing.T) {
 			}
 		})
 	}
+	t.Run("hangs", func(t *testing.T) {
+		t.Parallel()
+		gone := make(chan struct{})
+		silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-gone }))
+		t.Cleanup(silent.Close)
+		t.Cleanup(func() { close(gone) })
+		p := startBinary(t, exporting(t), v.env("OTEL_EXPORTER_OTLP_ENDPOINT="+silent.URL))
+		p.initialize(t)
+		p.call(t, 1, "list_connections", map[string]any{})
+		p.answer(t, 1)
+		_ = p.stdin.Close()
+		p.exit(t, 0) // which is given up after three seconds
+		if log := p.err.String(); !strings.Contains(log, "not exported") {
+			t.Errorf("the log: %s", log)
+		}
+	})
 	t.Run("off", func(t *testing.T) {
 		t.Parallel()
 		c := newCollector(t)

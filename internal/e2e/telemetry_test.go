@@ -171,13 +171,15 @@ func TestExport(t *testing.T) {
 	for name, parents := range map[string]struct {
 		header     bool
 		meta       bool
+		broken     bool // what _meta names is no traceparent
 		trace      string
 		span       string
 		wantLinked bool
 	}{
-		"header":        {header: true, trace: headerTrace, span: headerSpan},
-		"_meta":         {meta: true, trace: metaTrace, span: metaSpan},
-		"_meta, header": {meta: true, header: true, trace: metaTrace, span: metaSpan, wantLinked: true},
+		"header":         {header: true, trace: headerTrace, span: headerSpan},
+		"_meta":          {meta: true, trace: metaTrace, span: metaSpan},
+		"broken, header": {meta: true, broken: true, header: true, trace: headerTrace, span: headerSpan},
+		"_meta, header":  {meta: true, header: true, trace: metaTrace, span: metaSpan, wantLinked: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -204,6 +206,9 @@ func TestExport(t *testing.T) {
 				request.Params.Name, request.Params.Arguments = tool, arguments
 				if parents.meta {
 					request = withParent(tool, metaTrace, metaSpan, arguments)
+				}
+				if parents.broken {
+					request.Params.Meta.AdditionalFields["traceparent"] = hostileWord
 				}
 				result, err := caller.CallTool(t.Context(), request)
 				if err != nil {
