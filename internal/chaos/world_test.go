@@ -283,6 +283,9 @@ func (p *process) connect(options ...client.ClientOption) *client.Client {
 // stop ends the server as a signal does: what was sent is finished.
 func (p *process) stop() {
 	p.env.Work.Stop()
+	if p.proxy != nil {
+		p.proxy.Up() // else nothing that it knows would ever be on record
+	}
 	p.running.Lock()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -329,19 +332,27 @@ func (w *world) open(dsn string) kept {
 	return kept{record, sink.NewSharedEscrow(db, keys, nil), keys.Reader(), func() error { return errors.Join(record.Close(), db.Close()) }}
 }
 
-// cut cuts a connection of some server to the database, now and then: at its next commit, or at once.
+// cut cuts a connection of some server to the database, now and then: at its next commit, at once, or until
+// some operations later.
 func (w *world) cut() {
 	if w.database == "" {
 		return
 	}
-	proxy := w.servers[w.roll(len(w.servers))].proxy
-	switch w.roll(12) {
-	case 0:
+	p := w.servers[w.roll(len(w.servers))]
+	proxy := p.proxy
+	proxy.Up()
+	switch w.roll(24) {
+	case 0, 1:
 		proxy.CutNext(postgrestest.BeforeCommit)
-	case 1, 2:
+	case 2, 3, 4:
 		proxy.CutNext(postgrestest.AfterCommit)
-	case 3:
+	case 5:
 		proxy.Drop()
+	case 6:
+		if p.restarting.TryLock() { // one that ends writes what is left
+			proxy.Down()
+			p.restarting.Unlock()
+		}
 	}
 }
 
