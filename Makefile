@@ -42,8 +42,10 @@ chaos: ## thousands of random operations while everything fails; CHAOS_SEED=n ma
 		go test $(RACE) -count=1 -v -timeout 60m -artifacts -outputdir '$(abspath .cache/chaos)' -run TestChaos ./internal/chaos
 
 soak: ## many sessions for a minute, with clients and vendors that misbehave; SOAK_SESSIONS=n, SOAK_TIME=60s
+	SOAK_SESSIONS=$(SOAK_SESSIONS) SOAK_TIME=$(SOAK_TIME) \
+		go test $(RACE) -count=1 -v -timeout 30m -run TestSoakInProcess ./internal/soak
 	SOAK_SESSIONS=$(SOAK_SESSIONS) SOAK_TIME=$(SOAK_TIME) SOAK_REST=35s \
-		go test $(RACE) -count=1 -v -timeout 30m -run TestSoak ./internal/soak
+		go test -count=1 -v -timeout 30m -run TestSoakBinary ./internal/soak
 
 bench: ## how fast and how small, each as a ratio against a bare server
 	go run ./internal/bench

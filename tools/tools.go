@@ -252,14 +252,13 @@ func (t Tool) handler(s *server.MCPServer, env *Env) server.ToolHandlerFunc {
 			}
 		}()
 		defer env.Work.Begin()()
-		ctx, unbind := env.Work.Bind(ctx)
-		defer unbind()
+		ctx, cancel := context.WithTimeout(ctx, callTime)
+		defer cancel()
+		defer env.Work.OnAbort(cancel)()
 		principal, ok := auth.PrincipalFrom(ctx)
 		if !ok {
 			principal = auth.Local()
 		}
-		ctx, cancel := context.WithTimeout(ctx, callTime)
-		defer cancel()
 		call := &Call{Env: env, Tool: t, Principal: principal, request: request, server: s}
 		defer call.abandon(ctx)
 		out, err := call.handle(ctx, rawArguments(request))

@@ -60,13 +60,8 @@ func (t *Tracker) AfterStop(grace time.Duration, end func()) (undo func() bool) 
 // was sent goes on.
 func (t *Tracker) Abort() { t.abort() }
 
-// Bind returns a context that Abort ends as well. The caller calls the function
-// once the call is done.
-func (t *Tracker) Bind(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	unbind := context.AfterFunc(t.aborted, cancel)
-	return ctx, func() { unbind(); cancel() }
-}
+// OnAbort calls end at Abort. The caller calls undo once the call is done.
+func (t *Tracker) OnAbort(end func()) (undo func() bool) { return context.AfterFunc(t.aborted, end) }
 
 // Stopping returns a channel that is closed by Stop.
 func (t *Tracker) Stopping() <-chan struct{} { return t.stopping.Done() }

@@ -117,8 +117,9 @@ func newSlow() *slow {
 func (s *slow) add(name string, do func(context.Context) string) {
 	s.mcp.AddTool(mcp.NewTool(name), func(ctx context.Context, _ mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		defer s.work.Begin()()
-		ctx, unbind := s.work.Bind(ctx)
-		defer unbind()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer s.work.OnAbort(cancel)()
 		s.began <- name
 		return mcp.NewToolResultText(do(ctx)), nil
 	})

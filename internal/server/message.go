@@ -40,18 +40,31 @@ const noBatches = "send each message by itself, as the protocol has it since 202
 
 func isBatch(data []byte) bool { return bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) }
 
-// isModern reports whether a message is of a protocol without sessions, as the library decides it.
-func isModern(h http.Header, data []byte) bool {
+// parsePosted returns a message, and whether it is of a protocol without sessions, as the library
+// decides it. It reads all messages but odd ones once.
+func parsePosted(h http.Header, data []byte) (message, bool) {
 	if mcp.IsModernProtocol(h.Get(mcp.HeaderProtocolVersion)) {
-		return true
+		return parseMessage(data), true
 	}
 	var m struct {
-		Params struct {
-			Meta *mcp.Meta `json:"_meta"`
-		} `json:"params"`
+		message
+		versioned
 	}
-	return json.Unmarshal(data, &m) == nil && mcp.IsModernProtocol(m.Params.Meta.ProtocolVersion())
+	if json.Unmarshal(data, &m) != nil { // what is wrong with one half may be nothing to the other
+		var v versioned
+		return parseMessage(data), json.Unmarshal(data, &v) == nil && v.isModern()
+	}
+	return m.message, m.isModern()
 }
+
+// versioned is the part of a message that tells its protocol.
+type versioned struct {
+	Params struct {
+		Meta *mcp.Meta `json:"_meta"`
+	} `json:"params"`
+}
+
+func (v versioned) isModern() bool { return mcp.IsModernProtocol(v.Params.Meta.ProtocolVersion()) }
 
 // readMessage reads a request's body, bounded in type, size and time, or answers the request. A
 // browser cannot send JSON to another origin without asking first.

@@ -31,7 +31,8 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	m, modern, id := parseMessage(body), isModern(r.Header, body), r.Header.Get(mcp.HeaderSessionID)
+	m, modern := parsePosted(r.Header, body)
+	id := r.Header.Get(mcp.HeaderSessionID)
 	isKnown := v.open.get(TransportHTTP, id) != nil
 	if isKnown && v.open.owned(w, r, TransportHTTP, id) == nil {
 		return

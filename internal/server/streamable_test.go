@@ -455,3 +455,25 @@ func TestUnsupportedVersion(t *testing.T) {
 		t.Errorf("the negotiated version: status %d", got)
 	}
 }
+
+// A message that is odd in one respect is judged by the rest: whoever names the newest protocol is
+// answered by it, and everybody else is asked for a session.
+func TestOddMessages(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	const newest = `"params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"` + modern + `"}}`
+	for body, hasSession := range map[string]bool{
+		`{"jsonrpc":2,"id":1,"method":"ping",` + newest + `}`:            false,
+		`{"jsonrpc":"2.0","id":1,"method":7,` + newest + `}`:             false,
+		`{"jsonrpc":"2.0","id":1,"method":"ping",` + newest + `}`:        false,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":[1]}`:          true,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":"none"}`:       true,
+		`{"jsonrpc":"2.0","id":1,"method":"ping","params":{"_meta":[]}}`: true,
+	} {
+		response := s.do(t, http.MethodPost, "/mcp", body, nil)
+		answer, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != http.StatusBadRequest || strings.Contains(string(answer), "no_session") != hasSession {
+			t.Errorf("%s: status %d, %s (%v)", body, response.StatusCode, answer, err)
+		}
+	}
+}
