@@ -46,8 +46,9 @@ td{min-width:6rem}
 code{font-family:ui-monospace,monospace;font-weight:600}
 form{margin-top:1.5rem;padding:1rem;border:1px solid var(--edge);border-radius:6px}
 label{display:block;margin-bottom:.35rem}
+input[type=text]{margin-bottom:1rem}
 input{font:inherit;width:100%;max-width:24rem;padding:.45rem .6rem;border:1px solid var(--dim);border-radius:6px;background:Canvas;color:CanvasText}
-.buttons{display:flex;flex-wrap:wrap;gap:.75rem;margin-top:1rem}
+.buttons{display:flex;flex-wrap:wrap;gap:.75rem}
 button{font:inherit;font-weight:600;padding:.5rem 1.25rem;border:1px solid currentColor;border-radius:6px;background:Canvas;cursor:pointer}
 .go{color:var(--go)}
 .stop{color:var(--stop)}
@@ -255,7 +256,7 @@ func (w *refusals) page() page {
 	}
 	message := refusal.Message
 	if w.status == http.StatusUnauthorized {
-		message = "Give your token as the password; the user's name does not matter."
+		message = "give your token as the password; the user's name does not matter"
 	}
 	return page{Title: title, Message: sentence(message), Again: w.status != http.StatusNotFound, Footer: fmt.Sprintf("%d %s", w.status, refusal.Code)}
 }
