@@ -6,18 +6,15 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
-	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -57,88 +54,6 @@ footer{margin-top:2rem;color:var(--dim);font-size:.875rem}
 @media (max-width:32rem){dl{grid-template-columns:1fr}dt{margin-top:.35rem}}
 `
 
-// layout is the one page. It has no script, and loads nothing.
-const layout = `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{.Title}} – tokenreeve</title>
-<style>` + style + `</style>
-</head>
-<body>
-<main>
-<h1>{{.Title}}</h1>
-{{- with .Notice}}
-<p class="notice" role="alert" id="notice">{{text .}}</p>
-{{- end}}
-{{- with .Message}}
-<p>{{text .}}</p>
-{{- end}}
-{{- with .Facts}}
-<dl>
-{{- range .}}
-<dt>{{.Name}}</dt><dd><bdi>{{text .Value}}</bdi></dd>
-{{- end}}
-</dl>
-{{- end}}
-{{- with .Effects}}
-<h2>What it does</h2>
-<ul>
-{{- range .}}
-<li><bdi>{{text .}}</bdi></li>
-{{- end}}
-</ul>
-{{- end}}
-{{- with .Warnings}}
-<h2>Mind</h2>
-<ul class="mind">
-{{- range .}}
-<li><bdi>{{text .}}</bdi></li>
-{{- end}}
-</ul>
-{{- end}}
-{{- if .Rows}}
-<h2 id="targets">Targets</h2>
-{{- with .Shared}}
-<p>The same for all:{{range $i, $s := .}}{{if $i}},{{end}} {{text .Name}} <bdi>{{text .Value}}</bdi>{{end}}</p>
-{{- end}}
-<div class="scroll" role="region" aria-labelledby="targets" tabindex="0">
-<table>
-<caption>The tokens that it is about</caption>
-<thead><tr>{{range .Columns}}<th scope="col">{{text .}}</th>{{end}}</tr></thead>
-<tbody>
-{{- range .Rows}}
-<tr>{{range $i, $cell := .}}{{if $i}}<td><bdi>{{text $cell}}</bdi></td>{{else}}<th scope="row"><bdi>{{text $cell}}</bdi></th>{{end}}{{end}}</tr>
-{{- end}}
-</tbody>
-</table>
-</div>
-{{- end}}
-{{- if .Form}}
-<form method="post" autocomplete="off">
-<input type="hidden" name="form" value="{{.Form}}">
-{{- if .Phrase}}
-<label for="phrase">To approve, type <code>{{text .Phrase}}</code></label>
-<input id="phrase" name="phrase" type="text" required autocomplete="off" autocapitalize="off" spellcheck="false"{{if .Notice}} aria-invalid="true" aria-describedby="notice"{{end}}>
-{{- end}}
-<div class="buttons">
-{{- if .Phrase}}
-<button class="go" name="decision" value="approve">Approve</button>
-{{- end}}
-<button class="stop" name="decision" value="decline" formnovalidate>Decline</button>
-</div>
-</form>
-{{- end}}
-{{- if .Again}}
-<p><a href="?">Open this page again</a></p>
-{{- end}}
-<footer>{{text .Footer}}</footer>
-</main>
-</body>
-</html>
-`
-
 // page is what a person sees.
 type page struct {
 	Title    string
@@ -159,35 +74,19 @@ type page struct {
 type fact struct{ Name, Value string }
 
 // pages writes pages.
-type pages struct {
-	template func() *template.Template
-	policy   string
-}
+type pages struct{ policy string }
 
 func newPages() pages {
 	sum := sha256.Sum256([]byte(style))
 	return pages{
-		template: sync.OnceValue(func() *template.Template {
-			// Text that came from outside was cleaned when it was kept; whoever wrote it elsewhere is cleaned here.
-			funcs := template.FuncMap{"text": func(s string) string { clean, _ := sanitize.Text(s, maxText); return clean }}
-			return template.Must(template.New("page").Funcs(funcs).Parse(layout))
-		}),
 		policy: "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 	}
 }
 
-// maxText caps one text on a page, in letters.
-const maxText = 2000
-
 func (p pages) show(w http.ResponseWriter, status int, content page) {
-	var b bytes.Buffer
-	if err := p.template().Execute(&b, content); err != nil {
-		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
-		return
-	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(content.html()) //nolint:gosec // every text in it is escaped, see markup
 }
 
 // guard puts the headers of pages on every answer, and makes pages of refusals for browsers.
