@@ -51,11 +51,11 @@ func (a access) check(next http.Handler) http.Handler {
 		origins := r.Header.Values("Origin")
 		switch {
 		case !slices.Contains(a.hosts, withPort(r.Host, a.port)):
-			refuse(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one")
+			refuse(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one; the operator can name it in --allowed-hosts")
 		case len(origins) == 0 || len(origins) == 1 && a.isOwn(origins[0]):
 			next.ServeHTTP(w, r)
 		case len(origins) > 1 || !a.allows(origins[0]):
-			refuse(w, http.StatusForbidden, "forbidden_origin", "the Origin header names a page that may not call this server")
+			refuse(w, http.StatusForbidden, "forbidden_origin", "the Origin header names a page that may not call this server; the operator can add it to --allowed-origins")
 		default:
 			a.cross(next, w, r)
 		}
