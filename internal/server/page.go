@@ -83,10 +83,10 @@ func newPages() pages {
 	}
 }
 
-func (p pages) show(w http.ResponseWriter, status int, content page) {
+func (pages) show(w http.ResponseWriter, status int, content page) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(content.html()) //nolint:gosec // every text in it is escaped, see markup
+	_ = content.node().Render(w) // fails where the client is gone
 }
 
 // guard puts the headers of pages on every answer, and makes pages of refusals for browsers.
