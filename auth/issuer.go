@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
@@ -235,9 +235,7 @@ func isSafeURL(address string) bool {
 	if err != nil || u.Host == "" || u.User != nil {
 		return false
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	isLocal := u.Hostname() == "localhost" || err == nil && ip.IsLoopback()
-	return u.Scheme == "https" || u.Scheme == "http" && isLocal
+	return u.Scheme == "https" || u.Scheme == "http" && loopback.IsHost(u.Hostname())
 }
 
 // issuerFault says what went wrong without anything of what the issuer answered.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 	"github.com/tokenreeve/tokenreeve/providers/transport"
@@ -123,15 +123,10 @@ func approvalPage(server, id string) (string, error) {
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && u.Scheme != "http":
 		return "", errors.New("--server is not a server's URL; valid: for example https://tokenreeve.acme.example, without user, query and fragment")
-	case u.Scheme == "http" && !isThisMachine(u.Hostname()):
+	case u.Scheme == "http" && !loopback.IsHost(u.Hostname()):
 		return "", fmt.Errorf("--server %s would send your token unencrypted; valid: https, or http on this machine", oneLine(server))
 	}
 	return u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/") + "/approve/" + id, nil
-}
-
-func isThisMachine(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && addr.IsLoopback()
 }
 
 // approverToken takes the token from where the user keeps it, else asks for it.

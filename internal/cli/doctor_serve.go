@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -46,7 +45,7 @@ func (d *doctor) listener(ctx context.Context) []row {
 		rows = append(rows, d.metrics(ctx, isServed))
 	}
 	host, port, _ := net.SplitHostPort(s.Listen)
-	if ip, err := netip.ParseAddr(host); len(s.AllowedHosts) == 0 && (host == "" || err == nil && ip.IsUnspecified()) {
+	if len(s.AllowedHosts) == 0 && server.IsWildcard(host) {
 		rows = append(rows, warning("serve.allowed_hosts", "only clients that call it localhost are let in, although it listens on all addresses", "name it in allowed_hosts as clients do, for example mcp.example.com:"+port))
 	}
 	if s.BehindTLSProxy && len(s.TrustedProxies) == 0 {
@@ -155,7 +154,7 @@ const answerTime = 3 * time.Second
 // certificate, where it has one.
 func (d *doctor) serves(ctx context.Context, leaf *x509.Certificate) bool {
 	host, port, _ := net.SplitHostPort(d.Config.Serve.Listen)
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+	if server.IsWildcard(host) {
 		host = "127.0.0.1"
 	}
 	at := url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/healthz"}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 )
 
 // Auth says who may call over HTTP.
@@ -233,7 +234,7 @@ func (l *loader) checkURL(place, address, valid string) {
 		l.problems.add(place, "is missing; valid: %s", valid)
 	case err != nil || u.Hostname() == "" || u.User != nil || u.ForceQuery || strings.ContainsAny(address, "?#"):
 		l.problems.add(place, "is not a plain URL; valid: %s", valid)
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Hostname())):
 		l.problems.add(place, "is not https, so that anybody on the way could answer; valid: %s, or http:// on this machine", valid)
 	}
 }
@@ -246,7 +247,7 @@ func isResource(address string) bool {
 		return false
 	}
 	isPlain := !strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r > '~' }) && u.Path == u.EscapedPath()
-	return isPlain && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	return isPlain && (u.Scheme == "https" || u.Scheme == "http" && loopback.IsHost(u.Hostname()))
 }
 
 // isScope reports whether s is a scope token (RFC 6749, section 3.3).

@@ -2,7 +2,6 @@ package config
 
 import (
 	"maps"
-	"net"
 	"net/url"
 	"reflect"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
@@ -280,14 +280,9 @@ func checkBaseURL(ps *report, place, base string) {
 		ps.add(place, "is not a URL; valid: https://HOST")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(base, "#"):
 		ps.add(place, "holds a user, a query or a fragment; valid: https://HOST, with a path where needed")
-	case u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || !loopback.IsHost(u.Hostname())):
 		ps.add(place, "would send the credential unencrypted; valid: https://HOST, or http:// on this machine")
 	}
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func checkOrgID(ps *report, place, id string) {

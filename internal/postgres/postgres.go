@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
@@ -159,11 +160,8 @@ func silentlyPlain(config *pgx.ConnConfig) bool {
 
 // isLocal reports whether host is this machine: its loopback, or the directory of a socket.
 func isLocal(host string) bool {
-	if network, _ := pgconn.NetworkAddress(host, 0); network == "unix" || host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	network, _ := pgconn.NetworkAddress(host, 0)
+	return network == "unix" || loopback.IsHost(host)
 }
 
 // bounds are given to a connection where neither the connection string nor the server has any, so

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 )
 
 // The control API below /_sandbox/ speaks JSON and has no authentication, so it
@@ -84,8 +86,7 @@ func local(address string) bool {
 	if err != nil {
 		host = strings.Trim(address, "[]")
 	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || (ip != nil && ip.IsLoopback())
+	return loopback.IsHost(host)
 }
 
 func controlError(status int, err error) answer {

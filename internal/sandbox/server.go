@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 )
 
 // Sandbox is the three simulated vendors and their control.
@@ -154,7 +156,7 @@ func checkLoopback(addr string) error {
 	if err != nil {
 		return fmt.Errorf("sandbox: listen address: %w", err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !loopback.IsHost(host) {
 		return fmt.Errorf("sandbox: %s is not a loopback address", addr)
 	}
 	return nil

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"mime"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -189,7 +189,7 @@ func (v *service) approvalPage(host string) string {
 	switch {
 	case v.options.Env == nil || !v.options.Env.ApprovedOverHTTP:
 		return ""
-	case v.hasTLS, v.scheme == "http" && isLoopbackHost(host):
+	case v.hasTLS, v.scheme == "http" && loopback.IsHost(nameOf(host)):
 		return v.scheme + "://" + host + approvePath
 	}
 	u, err := url.Parse(v.options.Resource.URL)
@@ -201,12 +201,4 @@ func (v *service) approvalPage(host string) string {
 		prefix = strings.TrimSuffix(prefix, path)
 	}
 	return u.Scheme + "://" + u.Host + prefix + approvePath
-}
-
-func isLoopbackHost(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = strings.Trim(host, "[]")
-	}
-	return isLoopback(name)
 }

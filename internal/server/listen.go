@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 )
 
 // ListenOptions say where HTTP is served, and how its callers are protected on the way.
@@ -59,7 +60,7 @@ func Listen(ctx context.Context, o ListenOptions, logger *slog.Logger) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{Listener: inner, URL: "http://" + inner.Addr().String(), isSecure: hasTLS || o.BehindTLSProxy, isWildcard: isWildcard(host)}
+	l := &Listener{Listener: inner, URL: "http://" + inner.Addr().String(), isSecure: hasTLS || o.BehindTLSProxy, isWildcard: IsWildcard(host)}
 	l.Hosts = hostsOf(host, inner.Addr().(*net.TCPAddr).Port)
 	if hasTLS {
 		l.Listener, l.URL = tls.NewListener(inner, encryption), "https://"+inner.Addr().String()
@@ -70,7 +71,7 @@ func Listen(ctx context.Context, o ListenOptions, logger *slog.Logger) (*Listene
 // checkReach refuses an address that other machines reach where callers could be anybody, or what
 // they present could be read on the way.
 func checkReach(o ListenOptions, host string, hasTLS bool) error {
-	if isLoopback(host) {
+	if loopback.IsHost(host) {
 		return nil
 	}
 	var missing []string
@@ -87,12 +88,8 @@ func checkReach(o ListenOptions, host string, hasTLS bool) error {
 		o.Addr, strings.Join(missing, ", and "))
 }
 
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
-func isWildcard(host string) bool {
+// IsWildcard reports whether a listener on host listens on all addresses of this machine.
+func IsWildcard(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "" || err == nil && ip.IsUnspecified()
 }
@@ -100,9 +97,9 @@ func isWildcard(host string) bool {
 func hostsOf(host string, port int) []string {
 	own := net.JoinHostPort(strings.ToLower(host), strconv.Itoa(port))
 	switch local := auth.LoopbackHosts(port); {
-	case isWildcard(host), isLoopback(host) && slices.Contains(local, own):
+	case IsWildcard(host), loopback.IsHost(host) && slices.Contains(local, own):
 		return local
-	case isLoopback(host):
+	case loopback.IsHost(host):
 		return append(local, own)
 	default:
 		return []string{own}

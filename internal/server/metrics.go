@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 )
@@ -42,7 +43,7 @@ func ListenMetrics(ctx context.Context, addr string, isOpen bool) (net.Listener,
 	if err != nil {
 		return nil, fmt.Errorf("--metrics-listen %q is not HOST:PORT, for example 127.0.0.1:9464", addr)
 	}
-	if !isLoopback(host) && !isOpen {
+	if !loopback.IsHost(host) && !isOpen {
 		return nil, fmt.Errorf("--metrics-listen %q is not a loopback address: whoever reaches it could read the metrics, which hold no secret but tell what is used and how much; "+
 			"leave it out, and /metrics stands on the main listener for callers who may read, or say --metrics-open", addr)
 	}
