@@ -163,29 +163,27 @@ func (d *doctor) examine(ctx context.Context) []row {
 		}()
 	}
 	var rows []row
-	late := time.After(d.limit + lastWords)
-	isLate := false
+	patience, cancel := context.WithTimeout(ctx, d.limit+lastWords)
+	defer cancel()
 	for i, c := range list {
-		select {
-		case r := <-found[i]:
-			rows = append(rows, r...)
-			continue
-		default:
-		}
-		if !isLate {
-			select {
-			case r := <-found[i]:
-				rows = append(rows, r...)
-				continue
-			case <-ctx.Done():
-				return nil
-			case <-late:
-				isLate = true
-			}
-		}
-		rows = append(rows, problem(c.where, "there was no answer within "+d.limit.String(), "find out what does not answer; --timeout gives it longer"))
+		rows = append(rows, d.await(patience, c, found[i])...)
 	}
 	return rows
+}
+
+// await returns what a check found, or that it found nothing before ctx was done.
+func (d *doctor) await(ctx context.Context, c check, found <-chan []row) []row {
+	select {
+	case rows := <-found:
+		return rows
+	case <-ctx.Done():
+	}
+	select { // of two that are ready, the one above takes either
+	case rows := <-found:
+		return rows
+	default:
+		return []row{problem(c.where, "there was no answer within "+d.limit.String(), "find out what does not answer; --timeout gives it longer")}
+	}
 }
 
 // configuration tells what was read, and each problem in it.
