@@ -132,22 +132,22 @@ func (a *app) approve(cmd *cobra.Command, id string, decline bool) error {
 	})
 }
 
-func (a *app) decide(ctx context.Context, c config.Config, kept *store, id string, decline bool) error {
+func (a *app) decide(ctx context.Context, c config.Config, s *store, id string, decline bool) error {
 	if !decline { // before a person reads through all of it
-		if err := needPassphrase(ctx, kept); err != nil {
+		if err := needPassphrase(ctx, s); err != nil {
 			return err
 		}
 	}
-	exists, err := kept.exists(ctx)
+	exists, err := s.exists(ctx)
 	if err != nil {
 		return err
 	}
 	if !exists {
-		return noPreview(id, kept.place)
+		return noPreview(id, s.place)
 	}
-	p, err := kept.ledger.FindPreview(ctx, id)
+	p, err := s.ledger.FindPreview(ctx, id)
 	if errors.Is(err, ledger.ErrNotFound) {
-		return noPreview(id, kept.place)
+		return noPreview(id, s.place)
 	}
 	if err != nil {
 		return err
@@ -159,11 +159,11 @@ func (a *app) decide(ctx context.Context, c config.Config, kept *store, id strin
 		a.sayAlreadyApproved(&p)
 		return nil
 	}
-	s, err := tools.ShownOf(p)
+	shown, err := tools.ShownOf(p)
 	if err == nil {
-		err = hasPhrase(p.ID, &s)
+		err = hasPhrase(p.ID, &shown)
 	}
-	if err == nil && !decline && p.Principal == auth.Local().Name && c.HumanApproval.Policy().For(s.Risk) == policy.ApprovalSecond {
+	if err == nil && !decline && p.Principal == auth.Local().Name && c.HumanApproval.Policy().For(shown.Risk) == policy.ApprovalSecond {
 		err = fmt.Errorf("preview %s was asked for by the local user, and human_approval.second_person wants another's yes: have an approver run tokenreeve approve --server URL %s", p.ID, p.ID)
 	}
 	if err != nil {
@@ -174,13 +174,13 @@ func (a *app) decide(ctx context.Context, c config.Config, kept *store, id strin
 		return err
 	}
 	defer t.close()
-	if err := t.showPreview(&p, &s); err != nil {
+	if err := t.showPreview(&p, &shown); err != nil {
 		return err
 	}
 	if decline {
-		return t.decline(ctx, kept.ledger, id)
+		return t.decline(ctx, s.ledger, id)
 	}
-	return t.approve(ctx, kept, id, s.Phrase)
+	return t.approve(ctx, s, id, shown.Phrase)
 }
 
 func (a *app) sayAlreadyApproved(p *ledger.Preview) {

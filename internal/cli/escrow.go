@@ -28,8 +28,8 @@ func (a *app) escrowCommand() *cobra.Command {
 	return cmd
 }
 
-// waiting is a secret in escrow as people and scripts see it.
-type waiting struct {
+// escrowed is a secret in escrow as people and scripts see it.
+type escrowed struct {
 	Operation   string    `json:"operation"`
 	Written     time.Time `json:"written"`
 	Connection  string    `json:"connection"`
@@ -62,9 +62,9 @@ func (a *app) escrowListCommand() *cobra.Command {
 }
 
 func (a *app) printEscrow(entries []sink.Entry, asJSON bool) error {
-	all, rows := make([]waiting, len(entries)), make([][]string, len(entries))
+	all, rows := make([]escrowed, len(entries)), make([][]string, len(entries))
 	for i, e := range entries {
-		w := waiting{
+		w := escrowed{
 			Operation: e.OperationID, Written: e.Written.UTC(), Connection: e.Meta.Connection, Token: e.Meta.TokenID, Destination: e.Meta.Destination,
 		}
 		if e.Problem != nil {
@@ -75,7 +75,7 @@ func (a *app) printEscrow(entries []sink.Entry, asJSON bool) error {
 	}
 	if asJSON {
 		return printJSON(a.streams.Out, struct {
-			Escrow []waiting `json:"escrow"`
+			Escrow []escrowed `json:"escrow"`
 		}{all})
 	}
 	columns := []string{"operation", "written", "connection", "token", "destination", "problem"}
