@@ -70,17 +70,60 @@ func newMailtrap(hc *http.Client, c config.Connection, o transport.Options) (pro
 	}, o)
 }
 
-// environment builds what the tools work with, with the store that it is kept in, and a function
-// that lets go of what both hold. It sends nothing, reads no credential and opens no file of its own.
-func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *tools.Env, _ *store, release func(), _ error) {
+// instance is a configuration with what was built from it.
+type instance struct {
+	config config.Config
+	env    *tools.Env
+	store  *store
+	log    *slog.Logger
+	close  func()
+}
+
+// build builds what the tools work with. It sends nothing, reads no credential and opens no file. A
+// command that serves HTTP does not serve stdio.
+func (a *app) build(c config.Config) (instance, error) {
+	log := a.logger(c.Log)
 	options := transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: c.CAFile, Timeout: c.Timeout, Reserve: c.RateReserve}
 	hc, err := transport.New(options)
 	if err != nil {
-		return nil, nil, func() {}, err
+		return instance{}, err
 	}
 	measured := telemetry.New(a.version, log)
+	connections, err := connect(c, hc, options, measured)
+	sinks, wrongSinks := sinksOf(c)
+	if err := errors.Join(err, wrongSinks); err != nil {
+		return instance{}, err
+	}
+	s, err := openStore(c, 0)
+	if err != nil {
+		return instance{}, err
+	}
+	measured.Standing(s.standing)
+	plain := make([]*providers.Connection, len(connections))
+	for i, connection := range connections {
+		plain[i] = connection.Connection
+	}
+	env := &tools.Env{
+		Telemetry: measured,
+		Registry:  providers.NewRegistry(plain...), Connections: connections,
+		Cursors: tools.NewCursors(s.keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: s.keys.Present(statekeys.Fingerprints),
+		Ledger: s.ledger, HasLedger: s.hasLedger,
+		Escrow: s.escrow, EscrowRetention: c.EscrowRetention,
+		Approval: c.HumanApproval.Policy(), Stdio: !a.listens(c), ApproveCommand: a.approveCommand(c), ApprovedOverHTTP: c.Auth.HasApprovers(),
+		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
+	}
+	return instance{config: c, env: env, store: s, log: log, close: func() {
+		hc.CloseIdleConnections()
+		if err := s.close(); err != nil {
+			log.Error("the ledger was not closed", "error", err)
+		}
+	}}, nil
+}
+
+// connect makes the provider of each connection, by the connections' names. Its error tells of all that
+// cannot be made.
+func connect(c config.Config, hc *http.Client, options transport.Options, measured *telemetry.Telemetry) ([]*tools.Connection, error) {
 	var connections []*tools.Connection
-	var plain []*providers.Connection
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(c.Connections)) {
 		settings := c.Connections[name]
@@ -89,43 +132,12 @@ func (a *app) environment(c config.Config, stdio bool, log *slog.Logger) (_ *too
 			problems = append(problems, fmt.Errorf("connections.%s: %w", name, err))
 			continue
 		}
-		connection := &providers.Connection{Name: name, Provider: provider}
-		plain = append(plain, connection)
 		connections = append(connections, &tools.Connection{
-			Connection: connection, Policy: policyOf(name, settings),
+			Connection: &providers.Connection{Name: name, Provider: provider}, Policy: policyOf(name, settings),
 			Sink: settings.Sink, OrgWideRevoke: settings.OrgWideRevoke,
 		})
 	}
-	sinks, err := sinksOf(c)
-	if err := errors.Join(append(problems, err)...); err != nil {
-		return nil, nil, func() {}, err
-	}
-	kept, err := openStore(c, 0)
-	if err != nil {
-		return nil, nil, func() {}, err
-	}
-	release = func() {
-		hc.CloseIdleConnections()
-		if err := kept.close(); err != nil {
-			log.Error("the ledger was not closed", "error", err)
-		}
-	}
-	measured.Standing(func(ctx context.Context) (telemetry.Standing, error) {
-		if !kept.hasLedger() { // to look at it does not make it
-			return telemetry.Standing{}, nil
-		}
-		s, err := kept.ledger.Standing(ctx)
-		return telemetry.Standing(s), err
-	})
-	return &tools.Env{
-		Telemetry: measured,
-		Registry:  providers.NewRegistry(plain...), Connections: connections,
-		Cursors: tools.NewCursors(kept.keys.All(statekeys.Cursors)), Sinks: sinks, FingerprintKey: kept.keys.Present(statekeys.Fingerprints),
-		Ledger: kept.ledger, HasLedger: kept.hasLedger,
-		Escrow: kept.escrow, EscrowRetention: c.EscrowRetention,
-		Approval: c.HumanApproval.Policy(), Stdio: stdio, ApproveCommand: a.approveCommand(c), ApprovedOverHTTP: c.Auth.HasApprovers(),
-		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
-	}, kept, release, nil
+	return connections, errors.Join(problems...)
 }
 
 // observed returns options whose requests are measured.

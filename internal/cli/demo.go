@@ -42,7 +42,7 @@ func (a *app) demoCommand() *cobra.Command {
 }
 
 // overPipes serves stdio on pipes and hands their other ends to a client.
-func (a *app) overPipes(ctx context.Context, s setting, use func(context.Context, *client.Client) error) error {
+func (a *app) overPipes(ctx context.Context, s instance, use func(context.Context, *client.Client) error) error {
 	mcp, err := server.New(a.version, s.env)
 	if err != nil {
 		return err

@@ -17,7 +17,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/config"
 	"github.com/tokenreeve/tokenreeve/internal/server"
 	"github.com/tokenreeve/tokenreeve/providers/transport"
-	"github.com/tokenreeve/tokenreeve/tools"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -29,7 +28,8 @@ func (a *app) serveCommand() *cobra.Command {
 			"and /readyz for whoever watches it, and /metrics.\n\n" +
 			"Callers over HTTP are those of the section auth of the configuration file. Without it they\n" +
 			"present the bearer token in TOKENREEVE_BEARER_TOKEN (at least 32 characters), else a random\n" +
-			"one that is made and shown once on standard error. Beyond this machine it wants TLS. The section serve of the configuration file has the same settings.",
+			"one that is made and shown once on standard error. Beyond this machine it wants TLS. The section\n" +
+			"serve of the configuration file has the same settings.",
 		Args: cobra.NoArgs,
 	}
 	readFlags := serveFlags(cmd)
@@ -105,12 +105,12 @@ func collectLessOften() {
 	}
 }
 
-func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer) error {
+func (a *app) serveHTTP(ctx context.Context, s instance, mcp *mcpserver.MCPServer) error {
 	callers, shown, err := a.callers(s.config, s.log)
 	if err != nil {
 		return err
 	}
-	if err := s.kept.ready(ctx); err != nil {
+	if err := s.store.ready(ctx); err != nil {
 		return err
 	}
 	warnOfLocalSinks(s.config, s.log)
@@ -132,18 +132,7 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 			return errors.Join(err, listener.Close())
 		}
 	}
-	if c.Transport != config.TransportSSE {
-		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/mcp\n", listener.URL)
-	}
-	if c.Transport != config.TransportHTTP {
-		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/sse\n", listener.URL)
-	}
-	if metrics != nil {
-		fmt.Fprintf(a.streams.Err, "tokenreeve serves http://%s/metrics\n", metrics.Addr())
-	}
-	if shown != "" {
-		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", shown)
-	}
+	a.announce(c.Transport, listener.URL, metrics, shown)
 	door := auth.Options{
 		Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Basic: server.TakesBasic, Log: s.log,
 		Refused: s.env.Telemetry.Refused,
@@ -156,6 +145,22 @@ func (a *app) serveHTTP(ctx context.Context, s setting, mcp *mcpserver.MCPServer
 		Transport: c.Transport, Hosts: c.AllowedHosts, Origins: c.AllowedOrigins,
 		MaxSessions: c.MaxSessions, MaxOwnSessions: ownSessions(s.config), MaxCalls: c.MaxCalls, Patience: s.config.Timeout,
 	}, s.log)
+}
+
+// announce says where the server serves, and shows a bearer token that was just made; "": none was.
+func (a *app) announce(transports, url string, metrics net.Listener, token string) {
+	if transports != config.TransportSSE {
+		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/mcp\n", url)
+	}
+	if transports != config.TransportHTTP {
+		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/sse\n", url)
+	}
+	if metrics != nil {
+		fmt.Fprintf(a.streams.Err, "tokenreeve serves http://%s/metrics\n", metrics.Addr())
+	}
+	if token != "" {
+		fmt.Fprintf(a.streams.Err, "bearer token, shown once: %s\n", token)
+	}
 }
 
 // ownSessions is how many sessions one caller may have open: where there are several, no one can keep
@@ -208,28 +213,16 @@ func bearerToken(configured string) (auth.Authenticator, string, error) {
 	return bearer, "", nil
 }
 
-// setting is a configuration with what was built from it.
-type setting struct {
-	config config.Config
-	env    *tools.Env
-	kept   *store
-	log    *slog.Logger
-	close  func()
-}
-
-// setUp reads the configuration, or starts the demo's sandbox in its place. A command that serves
-// serves stdio only where nothing is listened on.
-func (a *app) setUp(cmd *cobra.Command) (setting, error) {
+// setUp reads the configuration, or starts the demo's sandbox in its place, and builds what it says.
+func (a *app) setUp(cmd *cobra.Command) (instance, error) {
 	if a.flags.demo {
 		return a.setUpDemo(cmd)
 	}
 	c, err := a.configuration(cmd)
 	if err != nil {
-		return setting{}, err
+		return instance{}, err
 	}
-	log := a.logger(c.Log)
-	env, kept, release, err := a.environment(c, !a.listens(c), log)
-	return setting{config: c, env: env, kept: kept, log: log, close: release}, err
+	return a.build(c)
 }
 
 // listens reports whether the command is to serve HTTP.
@@ -240,41 +233,43 @@ const demoSeed = 7
 
 // setUpDemo starts a sandbox in this process and connects to it. Everything it
 // writes goes to a temporary directory.
-func (a *app) setUpDemo(cmd *cobra.Command) (setting, error) {
+func (a *app) setUpDemo(cmd *cobra.Command) (instance, error) {
 	dir, err := os.MkdirTemp("", "tokenreeve-demo-")
 	if err != nil {
-		return setting{}, fmt.Errorf("temporary state directory: %w", err)
+		return instance{}, fmt.Errorf("temporary state directory: %w", err)
 	}
 	// The sandbox outlives the signal, so that a change under way can finish.
 	vendors, err := startSandbox(context.WithoutCancel(cmd.Context()), "127.0.0.1:0", demoTokens, demoSeed)
 	if err != nil {
 		_ = os.RemoveAll(dir)
-		return setting{}, err
+		return instance{}, err
 	}
-	release := func() {}
-	closeAll := func() {
-		release()
+	closeSandbox := func() {
 		_ = vendors.Close()
 		_ = os.RemoveAll(dir)
 	}
 	c, err := demoConfig(vendors.Access(), filepath.Join(dir, "state"))
 	if err != nil {
-		closeAll()
-		return setting{}, err
+		closeSandbox()
+		return instance{}, err
 	}
 	c.ReadOnly = a.flags.readOnly
 	c.Log = config.Log{Level: a.flags.logLevel, Format: a.flags.logFormat}
 	if a.flags.serve != nil {
 		if c.Serve, err = config.ServeOf(*a.flags.serve); err != nil {
-			closeAll()
-			return setting{}, err
+			closeSandbox()
+			return instance{}, err
 		}
 	}
-	log := a.logger(c.Log)
-	env, kept, release, err := a.environment(c, !a.listens(c), log)
+	demo, err := a.build(c)
 	if err != nil {
-		closeAll()
-		return setting{}, err
+		closeSandbox()
+		return instance{}, err
 	}
-	return setting{config: c, env: env, kept: kept, log: log, close: closeAll}, nil
+	closeServer := demo.close
+	demo.close = func() {
+		closeServer()
+		closeSandbox()
+	}
+	return demo, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/postgres"
 	"github.com/tokenreeve/tokenreeve/internal/sink"
 	"github.com/tokenreeve/tokenreeve/internal/statekeys"
+	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 )
 
 // store is all that a configuration keeps from run to run: files of this machine or, with
@@ -91,6 +92,15 @@ func (s *store) exists(ctx context.Context) (bool, error) {
 
 // hasLedger is exists for a server, which makes the tables of a database in any case.
 func (s *store) hasLedger() bool { return s.db != nil || ledger.Exists(s.file) }
+
+// standing counts what needs somebody, for the metrics. To look at a ledger does not make it.
+func (s *store) standing(ctx context.Context) (telemetry.Standing, error) {
+	if !s.hasLedger() {
+		return telemetry.Standing{}, nil
+	}
+	now, err := s.ledger.Standing(ctx)
+	return telemetry.Standing(now), err
+}
 
 func (s *store) close() error {
 	err := s.ledger.Close()
