@@ -1,5 +1,5 @@
-// Package statekeys reads the keys that several a server seals and signs with: those that several servers
-// share, or those of one machine.
+// Package statekeys reads the keys that a server seals and signs with: those that several servers share,
+// or those of one machine.
 //
 // Shared keys are one secret text of age identities, of which the first is the present one. What is
 // put in escrow is encrypted to it; the other keys are derived from it.
@@ -96,7 +96,7 @@ func fault(line string) string {
 func (k Keys) Identities() []*age.X25519Identity { return k.identities }
 
 // Derive returns the keys of a purpose, size bytes each, derived with HKDF-SHA256: that of the present
-// identity first, then those of the others, in whose name something may still come back.
+// identity first, then those of the others, with which something may have been sealed before.
 func (k Keys) Derive(p Purpose, size int) ([][]byte, error) {
 	keys := make([][]byte, 0, len(k.identities))
 	for _, identity := range k.identities {
