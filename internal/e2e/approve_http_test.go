@@ -1,11 +1,9 @@
 package e2e_test
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/mark3labs/mcp-go/client"
-	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/oidctest"
@@ -37,7 +34,9 @@ func (v *vendors) approving(t *testing.T, more map[string]any) *listening {
 
 func approvers() []map[string]any {
 	entry := func(name, role, token string) map[string]any {
-		return map[string]any{"name": name, "role": role, "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(callerToken(token))))}
+		caller := configuredCaller(token, role)
+		caller["name"] = name
+		return caller
 	}
 	elsewhere := entry("elsewhere", "approver", "elsewhere")
 	elsewhere["connections"] = map[string]any{"ld": "none"}
@@ -72,30 +71,18 @@ func (v *vendors) hostile(t *testing.T, asker string, now func() time.Time) (*le
 // ask sends a request to the page of a preview. An empty header is left out.
 func (s *listening) ask(t *testing.T, method, id, caller, body string, headers map[string]string) (*http.Response, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, s.url+"/approve/"+id, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if caller != "" {
-		request.SetBasicAuth("anybody", callerToken(caller))
-	}
-	request.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
-	for name, value := range headers {
-		if request.Header.Set(name, value); value == "" {
-			request.Header.Del(name)
+	return s.send(t, method, "/approve/"+id, body, func(request *http.Request) {
+		request.Header.Del("Content-Type")
+		if caller != "" {
+			request.SetBasicAuth("anybody", callerToken(caller))
 		}
-	}
-	one := http.Client{Transport: s.http.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := one.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response, string(data)
+		request.Header.Set("Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+		for name, value := range headers {
+			if request.Header.Set(name, value); value == "" {
+				request.Header.Del(name)
+			}
+		}
+	})
 }
 
 // form returns the form value of a new page.
@@ -550,13 +537,7 @@ func TestApproveWhileStopping(t *testing.T) {
 	form := s.form(t, p.ID, "yan")
 	gate := v.hold("GET", "/api/v2/tokens")
 	c := s.streamable(t, legacy)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		request := mcp.CallToolRequest{}
-		request.Params.Name, request.Params.Arguments = "list_tokens", map[string]any{"connection": "ld"}
-		_, _ = c.CallTool(t.Context(), request)
-	}()
+	ended := background(t.Context(), c, "list_tokens", map[string]any{"connection": "ld"})
 	gate.await(t, 1)
 	s.signal(t, terminate)
 	for { // until the signal has arrived

@@ -129,27 +129,16 @@ func TestStreamableClientHangsUp(t *testing.T) {
 			}
 			arguments["confirm"] = preview["confirm"]
 			ctx, hangUp := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			go func() {
-				request := mcp.CallToolRequest{}
-				request.Params.Name, request.Params.Arguments = "bulk_revoke_tokens", arguments
-				_, err := c.CallTool(ctx, request)
-				ended <- err
-			}()
+			ended := background(ctx, c, "bulk_revoke_tokens", arguments)
 			deletion.await(t, 1)
 			hangUp()
-			if err := receive(t, ended, "the abandoned call"); !errors.Is(err, context.Canceled) {
-				t.Errorf("the call: %v", err)
+			if answer := receive(t, ended, "the abandoned call"); !errors.Is(answer.err, context.Canceled) {
+				t.Errorf("the call: %v", answer.err)
 			}
 			// The server learns of it from the network; the read of another client shows that it went on.
 			read := v.hold("GET", "/api/v2/tokens")
 			watched, abandon := context.WithCancel(t.Context())
-			go func() {
-				request := mcp.CallToolRequest{}
-				request.Params.Name, request.Params.Arguments = "list_tokens", map[string]any{"connection": "ld"}
-				_, err := c.CallTool(watched, request)
-				ended <- err
-			}()
+			ended = background(watched, c, "list_tokens", map[string]any{"connection": "ld"})
 			read.await(t, 1)
 			abandon()
 			_ = receive(t, ended, "the abandoned read")
@@ -175,18 +164,7 @@ func TestStreamableShutdown(t *testing.T) {
 			gate := v.hold("POST", "/api/v2/tokens")
 			s := listen(t, v, v.bareEnv())
 			c := s.streamable(t, version)
-			status := make(chan any, 1)
-			go func() {
-				request := mcp.CallToolRequest{}
-				request.Params.Name, request.Params.Arguments = "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"}
-				result, err := c.CallTool(t.Context(), request)
-				if err != nil {
-					status <- err
-					return
-				}
-				content, _ := result.StructuredContent.(map[string]any)
-				status <- content["status"]
-			}()
+			answers := background(t.Context(), c, "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"})
 			gate.await(t, 1)
 			if got, _ := s.get(t, "/readyz", false); got != http.StatusOK {
 				t.Errorf("/readyz: status %d", got)
@@ -199,7 +177,7 @@ func TestStreamableShutdown(t *testing.T) {
 				}
 			}
 			gate.release()
-			if got := receive(t, status, "the answer"); got != "created" {
+			if got := receive(t, answers, "the answer"); got.content["status"] != "created" {
 				t.Errorf("create: %v", got)
 			}
 			s.exit(t, 0)
@@ -223,22 +201,13 @@ func TestServeSettings(t *testing.T) {
 	}
 	send := func(host, origin string) *http.Response {
 		t.Helper()
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/mcp", strings.NewReader(
-			`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"`+legacy+`","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Host = host
-		request.Header.Set("Content-Type", "application/json")
-		request.Header.Set("Authorization", "Bearer "+s.token)
-		if origin != "" {
-			request.Header.Set("Origin", origin)
-		}
-		response, err := s.http.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = response.Body.Close()
+		response, _ := s.send(t, http.MethodPost, "/mcp", initializeMessage, func(r *http.Request) {
+			r.Host = host
+			r.Header.Set("Authorization", "Bearer "+s.token)
+			if origin != "" {
+				r.Header.Set("Origin", origin)
+			}
+		})
 		return response
 	}
 	for _, test := range []struct {

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/mark3labs/mcp-go/client"
 	"github.com/mark3labs/mcp-go/client/transport"
+	"github.com/mark3labs/mcp-go/mcp"
 )
 
 // listening is a binary that serves over HTTP.
@@ -89,24 +91,71 @@ func (s *listening) authorization() map[string]string {
 	return map[string]string{"Authorization": "Bearer " + s.token}
 }
 
-// get asks a route, with the token or without, and returns status and body.
-func (s *listening) get(t *testing.T, path string, withToken bool) (int, string) {
+// initializeMessage begins a session of Streamable HTTP.
+const initializeMessage = `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + legacy + `","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}`
+
+// send sends a request without a token, with a body that is JSON unless it is "", as change has changed
+// it. It follows no redirect, and returns the answer with its body, which must end.
+func (s *listening) send(t *testing.T, method, path, body string, change func(*http.Request)) (*http.Response, string) {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
+	request, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if withToken {
-		request.Header.Set("Authorization", "Bearer "+s.token)
+	if body != "" {
+		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := s.http.Do(request)
+	change(request)
+	direct := http.Client{Transport: s.http.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := direct.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	data, err := io.ReadAll(response.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response.StatusCode, string(body)
+	return response, string(data)
+}
+
+func bearerOf(token string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+}
+
+// get asks a route, with the token or without, and returns status and body.
+func (s *listening) get(t *testing.T, path string, withToken bool) (int, string) {
+	t.Helper()
+	present := func(*http.Request) {}
+	if withToken {
+		present = bearerOf(s.token)
+	}
+	response, body := s.send(t, http.MethodGet, path, "", present)
+	return response.StatusCode, body
+}
+
+// answered is the answer to a call that runs beside the test.
+type answered struct {
+	content map[string]any
+	text    string
+	err     error
+}
+
+// background calls a tool while the test goes on.
+func background(ctx context.Context, c *client.Client, tool string, arguments map[string]any) <-chan answered {
+	answers := make(chan answered, 1)
+	go func() {
+		request := mcp.CallToolRequest{}
+		request.Params.Name, request.Params.Arguments = tool, arguments
+		result, err := c.CallTool(ctx, request)
+		a := answered{err: err}
+		if err == nil {
+			a.text = result.Content[0].(mcp.TextContent).Text
+			if !result.IsError {
+				a.content, _ = result.StructuredContent.(map[string]any)
+			}
+		}
+		answers <- a
+	}()
+	return answers
 }

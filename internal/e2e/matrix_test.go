@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -283,7 +282,7 @@ func startMatrix(t *testing.T) *matrix {
 			entry["connections"] = narrowed
 		}
 		mapped[c.name] = maps.Clone(entry)
-		entry["name"], entry["sha256"] = c.name, fmt.Sprintf("%x", sha256.Sum256([]byte(c.static)))
+		entry["name"], entry["sha256"] = c.name, digestOf(c.static)
 		static = append(static, entry)
 	}
 	m.serve(t, callerToken("ignored"), map[string]any{"auth": map[string]any{"tokens": static, "oidc": map[string]any{
@@ -472,10 +471,6 @@ func (k kind) presenting(token string) func(*http.Request) {
 		return func(r *http.Request) { k.present(r, token) }
 	}
 	return bearerOf(token)
-}
-
-func bearerOf(token string) func(*http.Request) {
-	return func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
 }
 
 // door returns the status of the refusal at the door; 0: who presents this is let in.

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -132,10 +131,9 @@ func TestMetrics(t *testing.T) {
 func TestMetricsAreNarrowed(t *testing.T) {
 	t.Parallel()
 	v := newVendors(t)
-	config := v.config(t, map[string]any{"auth": map[string]any{"tokens": []map[string]any{
-		{"name": "all", "role": "viewer", "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(callerToken("all"))))},
-		{"name": "narrow", "role": "viewer", "connections": map[string]any{"ld": "none"}, "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(callerToken("narrow"))))},
-	}}})
+	narrow := configuredCaller("narrow", "viewer")
+	narrow["connections"] = map[string]any{"ld": "none"}
+	config := v.config(t, map[string]any{"auth": map[string]any{"tokens": []map[string]any{configuredCaller("all", "viewer"), narrow}}})
 	s := listens(t, append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN="+strings.Repeat("x", 40)), "serve", "--listen", "127.0.0.1:0", "--config", config)
 	s.token = callerToken("all")
 	succeed(t, s.streamable(t, legacy), "list_tokens", map[string]any{})
@@ -227,28 +225,14 @@ func TestMetricsListen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]int{"evil.example:" + port: 403, "localhost:" + port: 200, "10.1.2.3:" + port: 200} {
-		if got := own.status(t, "/metrics", func(r *http.Request) { r.Host = name }); got != want {
-			t.Errorf("as %s: status %d, want %d", name, got, want)
+		if got, _ := own.send(t, http.MethodGet, "/metrics", "", func(r *http.Request) { r.Host = name }); got.StatusCode != want {
+			t.Errorf("as %s: status %d, want %d", name, got.StatusCode, want)
 		}
 	}
-	if got := own.status(t, "/metrics", func(r *http.Request) { r.Header.Set("Origin", "http://localhost:"+port) }); got != http.StatusForbidden {
-		t.Errorf("for a web page: status %d", got)
+	fromPage := func(r *http.Request) { r.Header.Set("Origin", "http://localhost:"+port) }
+	if got, _ := own.send(t, http.MethodGet, "/metrics", "", fromPage); got.StatusCode != http.StatusForbidden {
+		t.Errorf("for a web page: status %d", got.StatusCode)
 	}
-}
-
-func (s *listening) status(t *testing.T, path string, change func(*http.Request)) int {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	change(request)
-	response, err := s.http.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = response.Body.Close()
-	return response.StatusCode
 }
 
 // An address that other machines reach is opened for the metrics only where the operator says so.

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,7 +32,7 @@ func startWithProvider(t *testing.T, prepare func(*oidctest.Provider)) *callersO
 	v := newVendors(t)
 	c.listening = listens(t, append(v.bareEnv(), "TOKENREEVE_BEARER_TOKEN="+callerToken("ignored")), "serve", "--listen", "127.0.0.1:0", "--config",
 		v.config(t, map[string]any{"auth": map[string]any{
-			"tokens": []map[string]any{{"name": "ci", "role": "viewer", "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(callerToken("ci"))))}},
+			"tokens": []map[string]any{configuredCaller("ci", "viewer")},
 			"oidc": map[string]any{
 				"issuer": c.provider.Issuer, "audience": matrixAudience, "role_claim": []string{"realm_access", "roles"}, "roles": map[string]any{"viewers": map[string]any{"role": "viewer"}},
 			},

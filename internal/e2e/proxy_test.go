@@ -273,48 +273,31 @@ func TestProxyClients(t *testing.T) {
 	t.Parallel()
 	v := newVendors(t)
 	p := behindProxy(t, v)
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/mcp", nil)
-	if err != nil {
-		t.Fatal(err)
+	response, _ := p.send(t, http.MethodPost, "/mcp", "", func(r *http.Request) {
+		r.Header.Set("Authorization", "Bearer wrong")
+		r.Header["X-Forwarded-For"] = []string{"192.0.2.1", "192.0.2.2"}
+	})
+	if response.StatusCode != http.StatusUnauthorized {
+		t.Fatalf("a wrong token: %s", response.Status)
 	}
-	request.Header.Set("Authorization", "Bearer wrong")
-	request.Header["X-Forwarded-For"] = []string{"192.0.2.1", "192.0.2.2"}
-	response, err := p.http.Do(request)
-	if err != nil || response.StatusCode != http.StatusUnauthorized {
-		t.Fatalf("a wrong token: %v, %v", response, err)
-	}
-	_ = response.Body.Close()
 	to := p.went(t, 0, 1, "POST /mcp")[0].replica
 	to.err.awaitText(t, "caller refused")
 	if log := to.err.String(); !strings.Contains(log, "address=127.0.0.1") || strings.Contains(log, "192.0.2.") {
 		t.Errorf("the address is not the proxy's word:\n%s", log)
 	}
-	large, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/mcp", strings.NewReader(strings.Repeat(" ", 1<<20+1)))
-	if err != nil {
-		t.Fatal(err)
+	if response, _ = p.send(t, http.MethodPost, "/mcp", strings.Repeat(" ", 1<<20+1), bearerOf(p.token)); response.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Fatalf("more than 1 MiB: %s", response.Status)
 	}
-	large.Header.Set("Authorization", "Bearer "+p.token)
-	large.Header.Set("Content-Type", "application/json")
-	if response, err = p.http.Do(large); err != nil || response.StatusCode != http.StatusRequestEntityTooLarge {
-		t.Fatalf("more than 1 MiB: %v, %v", response, err)
-	}
-	_ = response.Body.Close()
 	for _, version := range []string{legacy, modern} {
 		read := v.hold("GET", "/api_tokens")
 		c := p.streamable(t, version)
 		before := len(p.out.String())
 		ctx, hangUp := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() {
-			call := mcp.CallToolRequest{}
-			call.Params.Name, call.Params.Arguments = "list_tokens", map[string]any{"connection": "mt"}
-			_, err := c.CallTool(ctx, call)
-			ended <- err
-		}()
+		ended := background(ctx, c, "list_tokens", map[string]any{"connection": "mt"})
 		read.await(t, 1)
 		hangUp()
-		if err := receive(t, ended, "the abandoned call"); !errors.Is(err, context.Canceled) {
-			t.Errorf("the call: %v", err)
+		if answer := receive(t, ended, "the abandoned call"); !errors.Is(answer.err, context.Canceled) {
+			t.Errorf("the call: %v", answer.err)
 		}
 		to := p.went(t, before, 1, "CH-- .*POST /mcp")          // CH: the client gave up
 		to[0].replica.err.awaitText(t, "call tool=list_tokens") // while the vendor is still silent
@@ -332,18 +315,7 @@ func TestProxyDrains(t *testing.T) {
 	c := p.streamable(t, legacy)
 	from := p.went(t, 0, 1, "POST /mcp")[0]
 	stops := from.replica
-	status := make(chan any, 1)
-	go func() {
-		call := mcp.CallToolRequest{}
-		call.Params.Name, call.Params.Arguments = "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"}
-		result, err := c.CallTool(t.Context(), call)
-		if err != nil {
-			status <- err
-			return
-		}
-		content, _ := result.StructuredContent.(map[string]any)
-		status <- content["status"]
-	}()
+	answers := background(t.Context(), c, "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"})
 	creation.await(t, 1)
 	stops.signal(t, terminate)
 	p.out.awaitText(t, "Server replicas/"+from.server+" is DOWN")
@@ -355,7 +327,7 @@ func TestProxyDrains(t *testing.T) {
 		t.Errorf("new sessions went to %v, and %v stops", to, from)
 	}
 	creation.release()
-	if got := receive(t, status, "the answer"); got != "created" {
+	if got := receive(t, answers, "the answer"); got.content["status"] != "created" {
 		t.Errorf("create: %v", got)
 	}
 	stops.exit(t, 0)

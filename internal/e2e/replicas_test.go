@@ -1,8 +1,6 @@
 package e2e_test
 
 import (
-	"context"
-	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -20,7 +18,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mark3labs/mcp-go/client"
-	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/postgres"
@@ -45,7 +42,7 @@ func newTeam(t *testing.T, more map[string]any) *team {
 	v := newVendors(t)
 	var tokens []map[string]any
 	for _, role := range []string{"viewer", "operator", "admin", "approver"} {
-		tokens = append(tokens, map[string]any{"name": role, "role": role, "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(callerToken(role))))})
+		tokens = append(tokens, configuredCaller(role, role))
 	}
 	settings := map[string]any{
 		"auth":  map[string]any{"tokens": tokens},
@@ -114,31 +111,6 @@ func preview(t *testing.T, c *client.Client, tool string, arguments map[string]a
 	confirmed = maps.Clone(arguments)
 	confirmed["confirm"] = shown["confirm"]
 	return confirmed, shown["preview_id"].(string)
-}
-
-// answered is the answer to a call that runs beside the test.
-type answered struct {
-	content map[string]any
-	text    string
-	err     error
-}
-
-func background(ctx context.Context, c *client.Client, tool string, arguments map[string]any) <-chan answered {
-	answers := make(chan answered, 1)
-	go func() {
-		request := mcp.CallToolRequest{}
-		request.Params.Name, request.Params.Arguments = tool, arguments
-		result, err := c.CallTool(ctx, request)
-		a := answered{err: err}
-		if err == nil {
-			a.text = result.Content[0].(mcp.TextContent).Text
-			if !result.IsError {
-				a.content, _ = result.StructuredContent.(map[string]any)
-			}
-		}
-		answers <- a
-	}()
-	return answers
 }
 
 // What one server showed can be confirmed at another, once; where it is asked again, either tells what

@@ -13,14 +13,21 @@ import (
 )
 
 // callerToken is the token of a configured caller.
-func callerToken(name string) string { return "trv_" + fmt.Sprintf("%x", sha256.Sum256([]byte(name))) }
+func callerToken(name string) string { return "trv_" + digestOf(name) }
+
+// configuredCaller is the entry of auth.tokens for a caller whose token is callerToken's.
+func configuredCaller(name, role string) map[string]any {
+	return map[string]any{"name": name, "role": role, "sha256": digestOf(callerToken(name))}
+}
+
+func digestOf(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
 
 // withCallers configures a caller for each role, and an operator who only reads at Mailtrap.
 func (v *vendors) withCallers(t *testing.T) string {
 	t.Helper()
 	var tokens []map[string]any
 	for _, role := range []string{"viewer", "operator", "admin", "approver", "narrow"} {
-		entry := map[string]any{"name": role, "role": role, "sha256": fmt.Sprintf("%x", sha256.Sum256([]byte(callerToken(role))))}
+		entry := configuredCaller(role, role)
 		if role == "narrow" {
 			entry["role"], entry["connections"] = "operator", map[string]any{"mailtrap": "viewer"}
 		}
@@ -44,17 +51,7 @@ func TestSessionsOfOneCaller(t *testing.T) {
 	s := listens(t, env, "serve", "--listen", "127.0.0.1:0", "--config", v.withCallers(t), "--max-sessions", "2")
 	begin := func(role string) int {
 		t.Helper()
-		body := `{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"` + legacy + `","capabilities":{},"clientInfo":{"name":"test","version":"0"}}}`
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/mcp", strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header = http.Header{"Authorization": {"Bearer " + callerToken(role)}, "Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
-		response, err := s.http.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
+		response, _ := s.send(t, http.MethodPost, "/mcp", initializeMessage, bearerOf(callerToken(role)))
 		return response.StatusCode
 	}
 	if got := []int{begin("viewer"), begin("viewer"), begin("admin"), begin("operator")}; !slices.Equal(got, []int{200, 503, 200, 503}) {

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"encoding/json"
-	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mark3labs/mcp-go/client"
-	"github.com/mark3labs/mcp-go/mcp"
 )
 
 // config writes a configuration of two connections, with a sink and whatever
@@ -66,13 +64,8 @@ func TestSSEConfiguredToken(t *testing.T) {
 	if got, _ := callTool(t, s.sse(t, legacy), "list_connections", nil); got == nil {
 		t.Error("list_connections failed")
 	}
-	response, err := http.Get(s.url + "/sse")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusUnauthorized || strings.Contains(string(body), token) {
-		t.Errorf("without the token: %s %s (%v)", response.Status, body, err)
+	if status, body := s.get(t, "/sse", false); status != http.StatusUnauthorized || strings.Contains(body, token) {
+		t.Errorf("without the token: status %d: %s", status, body)
 	}
 	s.signal(t, terminate)
 	s.exit(t, 0)
@@ -92,23 +85,12 @@ func TestSSEShutdown(t *testing.T) {
 	gate := v.hold("POST", "/api/v2/tokens")
 	s := listen(t, v, v.bareEnv())
 	c := s.sse(t, legacy)
-	status := make(chan any, 1)
-	go func() {
-		request := mcp.CallToolRequest{}
-		request.Params.Name, request.Params.Arguments = "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"}
-		result, err := c.CallTool(t.Context(), request)
-		if err != nil {
-			status <- err
-			return
-		}
-		content, _ := result.StructuredContent.(map[string]any)
-		status <- content["status"]
-	}()
+	answers := background(t.Context(), c, "create_launchdarkly_token", map[string]any{"connection": "ld", "name": "e2e", "role": "reader"})
 	gate.await(t, 1)
 	s.signal(t, terminate)
 	s.err.awaitText(t, "stopping")
 	gate.release()
-	if got := receive(t, status, "the answer"); got != "created" {
+	if got := receive(t, answers, "the answer"); got.content["status"] != "created" {
 		t.Errorf("create: %v", got)
 	}
 	s.exit(t, 0)
@@ -179,17 +161,6 @@ func (s *listening) post(t *testing.T, c *client.Client, tool string, arguments 
 // message sends a message and returns the status.
 func (s *listening) message(t *testing.T, endpoint, body string) int {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+s.token)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body)
+	response, _ := s.send(t, http.MethodPost, strings.TrimPrefix(endpoint, s.url), body, bearerOf(s.token))
 	return response.StatusCode
 }
