@@ -173,8 +173,8 @@ func statusOf(code string) int {
 	}
 }
 
-// naming lets what a call answers name the page where its previews are approved.
-func (v *service) naming(next http.Handler) http.Handler {
+// withApprovalPage lets the answers to calls name the page where their previews are approved.
+func (v *service) withApprovalPage(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if base := v.approvalPage(r.Host); base != "" {
 			r = r.WithContext(tools.WithApprovalPage(r.Context(), base))

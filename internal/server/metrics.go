@@ -58,7 +58,7 @@ func (v *service) serveMetrics(ctx context.Context, l net.Listener) (end func())
 		v.writeMetrics(w, r, func(string) bool { return true })
 	})
 	s := &http.Server{
-		Handler:           v.forWatchers(mux),
+		Handler:           v.refuseWebPages(mux),
 		ReadHeaderTimeout: v.options.Times.Read,
 		ReadTimeout:       v.options.Times.Read,
 		WriteTimeout:      v.options.Times.Read + v.options.Times.Write,
@@ -84,9 +84,10 @@ func (v *service) serveMetrics(ctx context.Context, l net.Listener) (end func())
 	}
 }
 
-// forWatchers refuses what a web page can send: a request with an Origin, and one under a name that the
-// page may have pointed here. An address is no such name.
-func (v *service) forWatchers(next http.Handler) http.Handler {
+// refuseWebPages refuses what a web page can have its reader's browser send: a request with an Origin, and
+// one under a host name that the page's owner may have pointed at this machine (DNS rebinding). An
+// address is no such name.
+func (v *service) refuseWebPages(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("Origin") != "":

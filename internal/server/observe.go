@@ -77,8 +77,8 @@ func visitOf(ctx context.Context) *visit {
 	return v
 }
 
-// on notes the route of a request.
-func on(path string, next http.Handler) http.Handler {
+// noteRoute notes the route of a request, for its line in the log and for the metrics.
+func noteRoute(path string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		visitOf(r.Context()).route = path
 		next.ServeHTTP(w, r)

@@ -92,19 +92,19 @@ func (v *service) handler() http.Handler {
 		}
 		var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route.serve(v, w, r) })
 		if route.Transport != "" {
-			h = v.naming(h)
+			h = v.withApprovalPage(h)
 		}
 		if !route.IsOpen {
-			h = v.options.Authenticate(known(v.unlessStopping(route.Method, h)))
+			h = v.options.Authenticate(requirePrincipal(v.unlessStopping(route.Method, h)))
 		}
 		if route.IsPage {
 			h = v.pages.guard(h)
 		}
-		mux.Handle(route.Method+" "+route.Path, on(route.Path, h))
+		mux.Handle(route.Method+" "+route.Path, noteRoute(route.Path, h))
 	}
 	if !v.options.Resource.IsZero() { // for whoever has no token yet
 		for _, path := range v.options.Resource.MetadataPaths() {
-			mux.Handle("GET "+path, on(path, v.options.Resource.Metadata()))
+			mux.Handle("GET "+path, noteRoute(path, v.options.Resource.Metadata()))
 		}
 	}
 	return v.bounded(v.access.check(mux))
@@ -133,9 +133,9 @@ func (v *service) bounded(next http.Handler) http.Handler {
 	})
 }
 
-// known refuses a request that came through without a principal: further down it would count as
-// the local user's.
-func known(next http.Handler) http.Handler {
+// requirePrincipal refuses a request that came through without a principal: further down it would count
+// as the local user's.
+func requirePrincipal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, ok := auth.PrincipalFrom(r.Context())
 		if !ok || p.Name == "" {

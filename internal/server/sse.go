@@ -43,7 +43,13 @@ func (v *service) openEvents(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	defer context.AfterFunc(session.ended, cancel)()
 	w.Header().Set(mcp.HeaderSessionID, session.id)
-	v.events.SSEHandler().ServeHTTP(&answers{&acknowledging{w, session.told}, session.calls}, r.WithContext(ctx))
+	seen := &watched{w, func(event []byte) {
+		session.told.wrote(event)
+		if _, data, ok := bytes.Cut(event, []byte("data:")); ok {
+			session.calls.end(data)
+		}
+	}}
+	v.events.SSEHandler().ServeHTTP(seen, r.WithContext(ctx))
 }
 
 // eventMessage takes a message, whose answer goes to the event stream. The library works on each one

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"time"
@@ -69,23 +68,21 @@ func (p *patient) wait() { _ = p.control.SetWriteDeadline(time.Now().Add(p.limit
 // Unwrap lets http.ResponseController through.
 func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// answers is an event stream's writer that sees each answer pass. The library writes one event at a
-// time.
-type answers struct {
+// watched is the writer of an event stream that shows each event to written, once it was written. The
+// library writes one event at a time.
+type watched struct {
 	http.ResponseWriter
-	calls *outstanding
+	written func(event []byte)
 }
 
-func (a *answers) Write(event []byte) (int, error) {
-	n, err := a.ResponseWriter.Write(event)
-	if _, data, ok := bytes.Cut(event, []byte("data:")); ok {
-		a.calls.end(data)
-	}
+func (w *watched) Write(event []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(event)
+	w.written(event)
 	return n, err
 }
 
 // Flush implements http.Flusher, which the library asks for.
-func (a *answers) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }
+func (w *watched) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
 
 // Unwrap lets http.ResponseController through.
-func (a *answers) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+func (w *watched) Unwrap() http.ResponseWriter { return w.ResponseWriter }

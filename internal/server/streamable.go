@@ -48,7 +48,7 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 		wrongVersion(w)
 	case modern && m.Method == string(mcp.MethodSubscriptionsListen):
 		told := newAcknowledgements(nil)
-		v.streamable.ServeHTTP(&acknowledging{w, told}, r.WithContext(withAcknowledgements(r.Context(), told)))
+		v.streamable.ServeHTTP(&watched{w, told.wrote}, r.WithContext(withAcknowledgements(r.Context(), told)))
 	case modern && m.Method == string(mcp.MethodNotificationCancelled):
 		// Without sessions the library would take it for anybody's call with that id. The client
 		// closes its request instead.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
 	"sync"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -107,22 +106,3 @@ func (a *acknowledgements) wrote(data []byte) {
 		delete(a.waiting, id)
 	}
 }
-
-// acknowledging is the writer of an answer that sees an acknowledgement pass.
-type acknowledging struct {
-	http.ResponseWriter
-	acknowledgements *acknowledgements
-}
-
-// Write takes a whole event: the library writes one at a time.
-func (w *acknowledging) Write(event []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(event)
-	w.acknowledgements.wrote(event)
-	return n, err
-}
-
-// Flush implements http.Flusher, which the library asks for.
-func (w *acknowledging) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
-
-// Unwrap lets http.ResponseController through.
-func (w *acknowledging) Unwrap() http.ResponseWriter { return w.ResponseWriter }
