@@ -83,7 +83,7 @@ func isHeaderToken(s string) bool {
 	return s != ""
 }
 
-// Options are what the door needs besides the authenticator.
+// Options of [Middleware].
 type Options struct {
 	// Resource is what refused callers are told of where tokens come from; its zero value tells nothing.
 	Resource Resource
@@ -127,7 +127,7 @@ func Middleware(a Authenticator, o Options) func(http.Handler) http.Handler {
 	}
 }
 
-// door is the state of one Middleware.
+// door is what a Middleware keeps: who has failed before, and how often.
 type door struct {
 	Options
 	authenticator Authenticator

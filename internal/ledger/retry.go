@@ -27,7 +27,8 @@ func (l *Ledger) Retry(write func(context.Context) error) bool {
 	return true
 }
 
-// undo takes back what is on record of a write whose end was not known, and on which nobody acts.
+// undo takes a write back as soon as the database can be used, where cause says that it may have been
+// committed or not: its caller was told that it failed, and does not act on it.
 func (l *Ledger) undo(cause error, write func(context.Context) error) {
 	if errors.Is(cause, postgres.ErrOutcomeUnknown) {
 		l.Retry(write)
@@ -59,7 +60,8 @@ func (s *Lease) refuse(ctx context.Context) error {
 	}})
 }
 
-// giveBack releases a preview whose taking is this entry, if that is on record: it then was nobody else's.
+// giveBack releases a preview if taking, the entry by which this process took it, is on record. If it is
+// not, another process may have taken the preview since.
 func (l *Ledger) giveBack(ctx context.Context, id string, taking Head) error {
 	return l.write(ctx, func(tx *sql.Tx) error {
 		var found bool

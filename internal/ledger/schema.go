@@ -2,8 +2,8 @@ package ledger
 
 import "strings"
 
-// migration is one step of the schema. The tables are in SQLite's words, of which PostgreSQL's are made;
-// what neither understands of the other stands apart and follows them.
+// migration is one step of the schema: tables in SQLite's dialect, which [postgresMigrations] translates,
+// and then what has to be written for each database by itself.
 type migration struct{ tables, sqlite, postgres string }
 
 // migrations make the schema, in order; never change one that was released.

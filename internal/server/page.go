@@ -117,7 +117,8 @@ func (p pages) guard(next http.Handler) http.Handler {
 // wantsPage tells a browser from a program.
 func wantsPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
 
-// refusals holds back what refuses, which is JSON.
+// refusals is the writer of an answer to a browser. It holds a refusal back, which is JSON, so that a page
+// can take its place.
 type refusals struct {
 	http.ResponseWriter
 	status int

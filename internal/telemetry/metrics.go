@@ -20,7 +20,7 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	vendor := []string{"provider", "connection"}
+	labels := func(more ...string) []string { return append([]string{"provider", "connection"}, more...) }
 	m := &metrics{
 		began: time.Now(),
 		calls: newTable(Family{
@@ -31,16 +31,16 @@ func newMetrics() *metrics {
 		callTime: newTable(Family{"tokenreeve_call_duration_seconds", Histogram, []string{"tool"}, "How long calls of tools took."}),
 		calling:  newTable(Family{"tokenreeve_calls_in_flight", Gauge, nil, "Calls of tools under way."}),
 		vendorTime: newTable(Family{
-			"tokenreeve_vendor_request_duration_seconds", Histogram, append(vendor, "status"),
+			"tokenreeve_vendor_request_duration_seconds", Histogram, labels("status"),
 			"How long requests to vendors took, each attempt by itself, from sending to the end of the answer. The status is 2xx, 3xx, 4xx, 429, 5xx, or none where no whole answer came.",
 		}),
-		resends: newTable(Family{"tokenreeve_vendor_resends_total", Counter, vendor, "Requests to vendors that were sent again."}),
+		resends: newTable(Family{"tokenreeve_vendor_resends_total", Counter, labels(), "Requests to vendors that were sent again."}),
 		budget: newTable(Family{
-			"tokenreeve_vendor_budget_remaining", Gauge, append(vendor, "budget", "route"),
+			"tokenreeve_vendor_budget_remaining", Gauge, labels("budget", "route"),
 			"Requests that the vendor's rate limit leaves until its window ends, as the last answer told. Absent once the window has ended.",
 		}),
 		budgetLimit: newTable(Family{
-			"tokenreeve_vendor_budget_limit", Gauge, append(vendor, "budget", "route"), "Requests that the vendor allows in that window, where it tells.",
+			"tokenreeve_vendor_budget_limit", Gauge, labels("budget", "route"), "Requests that the vendor allows in that window, where it tells.",
 		}),
 		requests: newTable(Family{"tokenreeve_http_requests_total", Counter, []string{"method", "route", "status"}, "HTTP requests that were answered."}),
 		refused: newTable(Family{
@@ -65,7 +65,7 @@ type Standing struct {
 	Unknown    int // of which nobody knows whether the vendor did it
 }
 
-// sources are asked when somebody looks.
+// sources are where the metrics come from that nobody counts as it happens: they are asked at each reading.
 type sources struct {
 	mu       sync.Mutex
 	sessions func() map[string]int
@@ -99,7 +99,7 @@ const (
 
 var errNoStanding = errors.New("there is no ledger")
 
-// standing returns what the ledger had at most standingAge ago.
+// current returns what the ledger had at most standingAge ago.
 func (s *sources) current(ctx context.Context) (Standing, error) {
 	s.mu.Lock()
 	read := s.standing

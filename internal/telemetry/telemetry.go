@@ -36,8 +36,8 @@ func New(version string, log *slog.Logger) *Telemetry {
 
 // Tracer begins spans.
 type Tracer interface {
-	// Start begins a span under the one in ctx, and returns a context that carries it. A span that is
-	// none's begins under the first of parents that is a valid traceparent, and is linked to the others.
+	// Start begins a span and returns a context that carries it. Its parent is the span in ctx; without
+	// one, the first of Start.Parents that is a valid traceparent. It is linked to the other ones.
 	Start(ctx context.Context, s Start) (context.Context, Span)
 }
 
@@ -148,20 +148,20 @@ func (c *Call) End() {
 	trace := ""
 	if c.span != nil {
 		trace = c.span.TraceID()
-		c.span.End(c.code, told(
+		c.span.End(c.code, nonEmpty(
 			slog.String("tokenreeve.connection", c.connection), slog.String("tokenreeve.provider", c.provider), slog.String("tokenreeve.outcome", outcome),
 			slog.String("tokenreeve.operation", c.operation), slog.String("tokenreeve.preview", c.preview),
 		)...)
 	}
-	attributes := told(
+	attributes := nonEmpty(
 		slog.String("tool", c.tool), slog.String("principal", c.principal), slog.String("connection", c.connection), slog.String("outcome", outcome),
 		slog.String("code", c.code), slog.String("operation", c.operation), slog.String("preview", c.preview), slog.String("trace", trace), Took(took),
 	)
 	c.telemetry.log.LogAttrs(context.Background(), slog.LevelInfo, "call", attributes...)
 }
 
-// told returns the attributes whose text is not empty.
-func told(attributes ...slog.Attr) []slog.Attr {
+// nonEmpty returns the attributes whose text is not empty.
+func nonEmpty(attributes ...slog.Attr) []slog.Attr {
 	return slices.DeleteFunc(attributes, func(a slog.Attr) bool { return a.Value.String() == "" })
 }
 
