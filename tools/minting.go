@@ -83,7 +83,7 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 		return err
 	}
 	ctx, trace := providers.WithTrace(ctx)
-	minted, err := m.send(ctx)
+	minted, err := m.send(providers.WithMade(ctx, o.isMade))
 	fault.Point("answered")
 	m.connection.Note(err, c.Now())
 	if err != nil {
@@ -103,6 +103,17 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	}
 	o.conclude(ctx, m, minted, delivery, escrowed, out)
 	return nil
+}
+
+// isMade reports whether the secret of a token of the operation's account came to another operation, of
+// any server.
+func (o *operation) isMade(ctx context.Context, token string) bool {
+	of := o.lease.Operation()
+	made, err := o.call.Ledger.IsMade(ctx, of.Provider, of.Account, token)
+	if err != nil {
+		o.call.Log.Error("the ledger cannot be read", "error", err)
+	}
+	return made
 }
 
 // notMinted ends an operation whose vendor refused, or whose answer was lost. Of a lost

@@ -18,10 +18,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mark3labs/mcp-go/client"
+	"github.com/mark3labs/mcp-go/client/transport"
+	"github.com/mark3labs/mcp-go/mcp"
 
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/postgres"
 	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
+	"github.com/tokenreeve/tokenreeve/internal/sandbox"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
@@ -225,6 +228,89 @@ func TestReplicasAtTheSameTime(t *testing.T) {
 				t.Error("the vendor was asked twice")
 			}
 		})
+	}
+}
+
+// A token that one server made is no orphan of a creation under the same name whose answer was lost at
+// the other at the same time.
+func TestReplicasKnowEachOthersTokens(t *testing.T) {
+	t.Parallel()
+	m := newTeam(t, nil)
+	one, other := m.servers(t)
+	creations := m.hold(http.MethodPost, "/api_tokens")
+	answers := make(chan answered, 2)
+	for i, s := range []*listening{one, other} {
+		from := background(t.Context(), s.as(t, "admin"), "create_mailtrap_token", map[string]any{
+			"connection": "mt", "name": "e2e", "deliver_to": fmt.Sprint("files/both/", i),
+			"permissions": []map[string]any{{"resource_type": "account", "resource_id": fmt.Sprint(m.access.Mailtrap.AccountID), "access_level": "viewer"}},
+		})
+		go func() { answers <- <-from }()
+	}
+	creations.await(t, 2)
+	if _, err := m.AddFault(sandbox.Fault{Vendor: sandbox.Mailtrap, Method: http.MethodPost, Kind: sandbox.FaultLostAnswer, Times: 1}); err != nil {
+		t.Fatal(err)
+	}
+	search := m.hold(http.MethodGet, "/api_tokens") // by which the one looks for its token
+	creations.release()
+	search.await(t, 1)
+	good := receive(t, answers, "the creation that goes well")
+	search.release()
+	lost := receive(t, answers, "the other")
+	if good.content["status"] != "created" || lost.content["status"] != "unknown" {
+		t.Fatalf("answered %s and %s", good.text, lost.text)
+	}
+	made := good.content["token"].(map[string]any)["id"].(string)
+	if strings.Contains(lost.text, made) || !strings.Contains(lost.text, "nobody has its secret") {
+		t.Errorf("the other server made %s, and this one says %s", made, lost.text)
+	}
+}
+
+// A question to the user that one server asked is answered at any, once.
+func TestReplicasShareQuestions(t *testing.T) {
+	t.Parallel()
+	m := newTeam(t, map[string]any{"human_approval": map[string]any{"single": "when_possible"}})
+	one, other := m.servers(t)
+	first, second := one.as(t, "admin"), other.as(t, "admin")
+	confirmed, _ := preview(t, first, "revoke_token", map[string]any{"connection": "mt", "token_id": m.mailtrapIDs(1)[0]})
+	type answer struct {
+		ResultType, RequestState string
+		StructuredContent        map[string]any
+		Content                  []struct{ Text string }
+	}
+	call := func(c *client.Client, more map[string]any) (got answer) {
+		t.Helper()
+		params := map[string]any{"name": "revoke_token", "arguments": confirmed, "_meta": map[string]any{
+			mcp.MetaKeyProtocolVersion: modern, mcp.MetaKeyClientCapabilities: map[string]any{"elicitation": map[string]any{}},
+		}}
+		maps.Copy(params, more)
+		response, err := c.GetTransport().SendRequest(t.Context(), transport.JSONRPCRequest{
+			JSONRPC: mcp.JSONRPC_VERSION, ID: mcp.NewRequestId(time.Now().UnixNano()), Method: string(mcp.MethodToolsCall), Params: params,
+			Header: http.Header{mcp.HeaderMethod: {string(mcp.MethodToolsCall)}, mcp.HeaderName: {"revoke_token"}},
+		})
+		if err != nil || response.Error != nil {
+			t.Fatalf("%v %+v", err, response.Error)
+		}
+		if err := json.Unmarshal(response.Result, &got); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	asked := call(first, nil)
+	if asked.ResultType != "input_required" {
+		t.Fatalf("no question: %+v", asked)
+	}
+	answered := map[string]any{"requestState": asked.RequestState, "inputResponses": map[string]any{
+		"approval": map[string]any{"action": "accept", "content": map[string]any{"phrase": "REVOKE 1"}},
+	}}
+	done := call(second, answered)
+	if done.StructuredContent["status"] != "revoked" {
+		t.Fatalf("answered at the other: %+v", done)
+	}
+	if again := call(first, answered); again.StructuredContent["replayed"] != true {
+		t.Errorf("answered again: %+v", again)
+	}
+	if n := m.sent(http.MethodDelete); n != 1 {
+		t.Errorf("%d deletions were sent", n)
 	}
 }
 

@@ -40,6 +40,7 @@ func testLedger(t *testing.T, newPlace func(t *testing.T) place) {
 		"limits weigh":              testWeights,
 		"deliveries":                testDeliveries,
 		"late deliveries":           testLateDelivery,
+		"made tokens":               testMade,
 		"cleaning":                  testCleaning,
 		"identities stay different": testIdentities,
 		"many targets":              testManyTargets,
@@ -697,6 +698,30 @@ func testLateDelivery(t *testing.T, at place) {
 	must(t, err)
 	wantEqual(t, op.ID, newer)
 	wantIntact(t, l)
+}
+
+// Of a token that an operation made, somebody has the secret, unless its end says otherwise.
+func testMade(t *testing.T, at place) {
+	c := newClock()
+	l, other := at(t, c.options()), at(t, c.options())
+	for outcome, want := range map[ledger.Outcome]bool{
+		"": true, ledger.Done: true, ledger.Escrowed: true, ledger.Unknown: false, ledger.Failed: false,
+	} {
+		token := "made-" + string(outcome)
+		s := begin(t, l, intent("", func(i *ledger.Intent) { i.Targets, i.Sink, i.Key = nil, "files", "k" }))
+		must(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: token}))
+		if outcome != "" {
+			finish(t, s, outcome)
+		}
+		for _, of := range []struct {
+			provider, account, token string
+			want                     bool
+		}{{"launchdarkly", "acme", token, want}, {"mailtrap", "acme", token, false}, {"launchdarkly", "other", token, false}, {"launchdarkly", "acme", "none", false}} {
+			made, err := other.IsMade(t.Context(), of.provider, of.account, of.token)
+			must(t, err)
+			wantEqual(t, made, of.want)
+		}
+	}
 }
 
 // Values that must not come through, each with what makes it dangerous.

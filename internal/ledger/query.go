@@ -303,6 +303,16 @@ func (q Query) where() (string, []any) {
 	return "WHERE " + strings.Join(terms, " AND "), args
 }
 
+// IsMade reports whether an operation got the secret of the token: one that is under way, is done, or
+// has it in escrow.
+func (l *Ledger) IsMade(ctx context.Context, provider, account, token string) (made bool, err error) {
+	err = l.read(ctx, func(tx *sql.Tx) error {
+		return tx.QueryRowContext(ctx, `SELECT COUNT(*) > 0 FROM operations WHERE provider = $1 AND account = $2 AND token = $3 AND outcome IN ('', $4, $5)`,
+			identity(provider), identity(account), identity(token), string(Escrowed), string(Done)).Scan(&made)
+	})
+	return made && err == nil, err
+}
+
 // LastDelivery returns the newest operation that put a secret of the token into a sink, by when it
 // ended.
 func (l *Ledger) LastDelivery(ctx context.Context, provider, account, token string) (op Operation, found bool, err error) {

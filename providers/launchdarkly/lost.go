@@ -53,7 +53,7 @@ func (p *Provider) search(ctx context.Context, spec TokenSpec, sent sending, isO
 	from, to := p.around(sent, l.began)
 	found := slices.DeleteFunc(like, func(t providers.Token) bool {
 		made, ok := t.Created.Time()
-		return !ok || made.Before(from) || made.After(to) || p.made.has(t.ID)
+		return !ok || made.Before(from) || made.After(to) || p.made.has(t.ID) || providers.IsMade(ctx, t.ID)
 	})
 	const again = "call list_tokens in a minute with the name as query: a token made at the time of this call that nobody has the secret of " +
 		"gets a new one from rotate_token; where there is none, call create_launchdarkly_token again"

@@ -60,7 +60,7 @@ func (p *Provider) lostCreation(ctx context.Context, name string, before map[str
 	defer cancel()
 	var found []providers.Token
 	listErr := p.each(ctx, func(r *record) {
-		if id := string(r.ID); string(r.Name) == name && !before[id] && !p.wasMade(id) {
+		if id := string(r.ID); string(r.Name) == name && !before[id] && !p.wasMade(ctx, id) {
 			found = append(found, p.token(r, p.now()))
 		}
 	})
@@ -111,7 +111,7 @@ func (p *Provider) lostReset(ctx context.Context, old *record, m *minted, err er
 		switch {
 		case r.ID == old.ID:
 			now = r
-		case r.Name == old.Name+" "+r.ID && r.Resources.key() == old.Resources.key() && !p.wasMade(string(r.ID)):
+		case r.Name == old.Name+" "+r.ID && r.Resources.key() == old.Resources.key() && !p.wasMade(ctx, string(r.ID)):
 			successors = append(successors, p.token(r, p.now()))
 		}
 	})

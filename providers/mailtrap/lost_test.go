@@ -1,6 +1,7 @@
 package mailtrap_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -218,6 +219,21 @@ func TestLostCreationBesideAGoodOne(t *testing.T) {
 	wantLost(t, s, err, providers.HappenedYes, []string{newest(s)})
 	if good.Token.ID == newest(s) {
 		t.Error("the good token counts as the orphan")
+	}
+}
+
+// Nor is one that another server is known to have made.
+func TestLostCreationBesideAGoodOneElsewhere(t *testing.T) {
+	t.Parallel()
+	s, _ := simulated(t)
+	elsewhere := ""
+	p := between(t, s, func() { elsewhere = add(t, s, sandbox.MailtrapToken{Name: "CI sender"}).ID })
+	order(t, s, posting(sandbox.FaultLostAnswer))
+	ctx := providers.WithMade(t.Context(), func(_ context.Context, id string) bool { return id == elsewhere })
+	_, err := p.Create(ctx, spec())
+	wantLost(t, s, err, providers.HappenedYes, []string{newest(s)})
+	if elsewhere == newest(s) {
+		t.Error("the other server's token counts as the orphan")
 	}
 }
 

@@ -1,6 +1,7 @@
 package mailtrap
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -72,10 +73,13 @@ func (p *Provider) rememberReset(id string) {
 	p.reset[id] = true
 }
 
-func (p *Provider) wasMade(id string) bool {
+// wasMade reports whether somebody got the token's secret: this process, or one that the caller
+// knows of.
+func (p *Provider) wasMade(ctx context.Context, id string) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.made[id]
+	made := p.made[id]
+	p.mu.Unlock()
+	return made || providers.IsMade(ctx, id)
 }
 
 func (p *Provider) rememberMade(id string) {
