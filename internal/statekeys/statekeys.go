@@ -28,7 +28,6 @@ type Purpose string
 const (
 	Cursors      Purpose = "cursor"
 	Fingerprints Purpose = "fingerprint"
-	Forms        Purpose = "form"
 )
 
 // howToMake ends an error that a key is missing or no key.

@@ -105,7 +105,7 @@ func TestDerive(t *testing.T) {
 	t.Parallel()
 	first, second := newText(t), newText(t)
 	seen := map[string]bool{}
-	for _, purpose := range []statekeys.Purpose{statekeys.Cursors, statekeys.Fingerprints, statekeys.Forms} {
+	for _, purpose := range []statekeys.Purpose{statekeys.Cursors, statekeys.Fingerprints} {
 		keys := derive(t, parse(t, first+second), purpose)
 		if len(keys) != 2 {
 			t.Fatalf("got %d keys", len(keys))
@@ -130,7 +130,6 @@ func TestDeriveStays(t *testing.T) {
 	for purpose, want := range map[statekeys.Purpose]string{
 		statekeys.Cursors:      "f37f0ff7ce919a5db6820b2c71c392da44654b0d13456398062cc555108cd3fe",
 		statekeys.Fingerprints: "eacb4595adf59962a2432b0e7349068013ba9d030076a8d1a14dadba85c40135",
-		statekeys.Forms:        "fcd523da9b95a9cb0d0f72f486ab8e3517348c3383066ee765bcccb6427d7409",
 	} {
 		if got := hex.EncodeToString(derive(t, k, purpose)[0]); got != want {
 			t.Errorf("%s: got %s, want %s", purpose, got, want)
