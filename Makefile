@@ -25,6 +25,8 @@ demo: build ## the whole job against simulated vendors
 
 test: ## all tests, with the race detector
 	go test $(RACE) -shuffle=on ./...
+	go test -trimpath -tags otel ./internal/telemetry
+	@test -n "$$TOKENREEVE_TEST_POSTGRES" || echo 'The tests that need PostgreSQL were skipped: `.ci/postgres make test` runs them too.'
 
 deployment: ## the image, compose, Kubernetes and proxy files, judged by the code that reads them
 	cd deploy/check && go mod tidy -diff && go vet ./... && go test -shuffle=on ./...

@@ -49,7 +49,8 @@ func openBrowser(t *testing.T) *browser {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
-		chromedp.Flag("no-proxy-server", true), chromedp.Flag("disable-features", "Translate,BackForwardCache"), // a page from that cache never loads chromedp.WindowSize(1000, 1000), chromedp.Env("HOME="+t.TempDir()),
+		chromedp.Flag("no-proxy-server", true), chromedp.Flag("disable-features", "Translate,BackForwardCache"), // a page from that cache never loads
+		chromedp.WindowSize(1000, 1000), chromedp.Env("HOME="+t.TempDir()),
 	)
 	if os.Geteuid() == 0 {
 		options = append(options, chromedp.NoSandbox)
