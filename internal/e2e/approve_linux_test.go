@@ -78,7 +78,6 @@ func TestApproveSetup(t *testing.T) {
 				v.setPassphrase(t)
 			}
 			s := sitDown(t, v.bareEnv(), "approve", "--setup")
-			before := s.modes(t)
 			for _, r := range test.replies {
 				s.reply(t, r.question, r.line)
 			}
@@ -91,8 +90,8 @@ func TestApproveSetup(t *testing.T) {
 			if got := v.isPassphrase(t, test.want); got != (test.want != "") {
 				t.Errorf("the passphrase is not %q", test.want)
 			}
-			if after := s.modes(t); after != before {
-				t.Errorf("the terminal's modes are %x, and were %x", after, before)
+			if after := s.modes(t); after != s.before {
+				t.Errorf("the terminal's modes are %x, and were %x", after, s.before)
 			}
 			s.noEcho(t, passphrase, other)
 		})
@@ -155,7 +154,6 @@ func TestApprove(t *testing.T) {
 			v.setPassphrase(t)
 			l, p, _ := v.opened(t, nil)
 			s := sitDown(t, v.bareEnv(), "approve", p.ID)
-			before := s.modes(t)
 			for _, r := range test.replies {
 				s.reply(t, r.question, r.line)
 			}
@@ -184,8 +182,8 @@ func TestApprove(t *testing.T) {
 			if yes := strings.HasPrefix(found.ApprovedBy, "local:") && len(found.ApprovedBy) > len("local:"); yes != test.yes || found.State != ledger.PreviewOpen {
 				t.Errorf("approved by %q, state %s", found.ApprovedBy, found.State)
 			}
-			if after := s.modes(t); after != before {
-				t.Errorf("the terminal's modes are %x, and were %x", after, before)
+			if after := s.modes(t); after != s.before {
+				t.Errorf("the terminal's modes are %x, and were %x", after, s.before)
 			}
 			s.noEcho(t, passphrase, "something else")
 		})
@@ -200,7 +198,6 @@ func TestApproveSignal(t *testing.T) {
 		v.setPassphrase(t)
 		l, p, _ := v.opened(t, nil)
 		s := sitDown(t, v.bareEnv(), "approve", p.ID)
-		before := s.modes(t)
 		s.reply(t, "Type REVOKE 2", "REVOKE 2")
 		s.screen.awaitText(t, "Passphrase: ")
 		if s.modes(t)&syscall.ECHO != 0 {
@@ -208,8 +205,8 @@ func TestApproveSignal(t *testing.T) {
 		}
 		s.signal(t, signal)
 		s.exit(t, 1)
-		if after := s.modes(t); after != before {
-			t.Errorf("%s: the terminal's modes are %x, and were %x", signal, after, before)
+		if after := s.modes(t); after != s.before {
+			t.Errorf("%s: the terminal's modes are %x, and were %x", signal, after, s.before)
 		}
 		if found, err := l.FindPreview(t.Context(), p.ID); err != nil || found.ApprovedBy != "" {
 			t.Errorf("%s: approved by %q (%v)", signal, found.ApprovedBy, err)

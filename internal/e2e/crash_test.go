@@ -1378,10 +1378,12 @@ func (v *vendors) inEscrow(t *testing.T) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.HasPrefix(data, []byte("age-encryption.org/v1\n")) {
+		// A file that was being written when the process was killed can be empty or cut off.
+		whole, header := !strings.HasPrefix(entry.Name(), "."), []byte("age-encryption.org/v1\n")
+		if !bytes.HasPrefix(data, header) && (whole || !bytes.HasPrefix(header, data)) {
 			t.Errorf("the escrow holds %s, which is not encrypted", entry.Name())
 		}
-		if !strings.HasPrefix(entry.Name(), ".") {
+		if whole {
 			held = append(held, entry.Name())
 		}
 	}

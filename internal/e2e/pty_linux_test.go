@@ -49,6 +49,7 @@ type seat struct {
 	typist *os.File
 	screen *transcript // everything that the terminal shows
 	tty    *os.File    // keeps the terminal while the process ends
+	before uint32      // the terminal's modes before the process could change them
 }
 
 // sitDown runs the binary in a new session whose controlling terminal is a pseudo
@@ -61,7 +62,9 @@ func sitDown(t *testing.T, env []string, args ...string) *seat {
 	cmd.Env, cmd.Dir = env, t.TempDir()
 	cmd.ExtraFiles = []*os.File{tty}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 3}
-	s := &seat{process: launch(t, cmd), typist: typist, screen: newTranscript(), tty: tty}
+	s := &seat{typist: typist, screen: newTranscript(), tty: tty}
+	s.before = s.modes(t)
+	s.process = launch(t, cmd)
 	go func() { _, _ = io.Copy(s.screen, typist) }()
 	return s
 }

@@ -290,6 +290,30 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// A subscription is acknowledged before it is answered.
+func TestSubscriptionsOverStdio(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	p := start(t, v.env(), "serve")
+	const subscriptions = 40
+	for id := range subscriptions {
+		p.request(t, id, "subscriptions/listen", map[string]any{"_meta": map[string]any{
+			"io.modelcontextprotocol/protocolVersion": modern, "io.modelcontextprotocol/clientCapabilities": map[string]any{},
+			"io.modelcontextprotocol/clientInfo": map[string]any{"name": "test", "version": "0"},
+		}})
+	}
+	_ = p.stdin.Close()
+	p.exit(t, 0)
+	out := p.out.String()
+	for id := range subscriptions {
+		told := strings.Index(out, fmt.Sprintf(`"method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":%d}`, id))
+		answered := strings.Index(out, fmt.Sprintf(`"id":%d,"result"`, id))
+		if told < 0 || answered < told {
+			t.Fatalf("subscription %d: acknowledged at %d, answered at %d of:\n%s", id, told, answered, out)
+		}
+	}
+}
+
 // organization configures Atlassian with its org-wide revocation.
 func (v *vendors) organization(t *testing.T) string {
 	t.Helper()
