@@ -157,7 +157,7 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 	case errors.Is(err, ErrNoRole):
 		d.Refused("no_role")
 		d.Log.Warn("caller refused", "address", from.String(), "principal", principal.Name, "reason", err)
-		d.forbid(w)
+		d.Resource.Forbid(w, "insufficient_scope", "no role is mapped to this caller; ask the operator")
 	case errors.Is(err, ErrUnavailable):
 		d.Refused("unavailable")
 		d.Log.Warn("caller refused", "address", from.String(), "reason", err)
@@ -198,11 +198,6 @@ func (d *door) challenge(w http.ResponseWriter, r *http.Request, code, message s
 	}
 	w.Header().Add("WWW-Authenticate", d.Resource.challenge(code))
 	refuse(w, http.StatusUnauthorized, "unauthorized", message)
-}
-
-func (d *door) forbid(w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", d.Resource.challenge("insufficient_scope"))
-	refuse(w, http.StatusForbidden, "insufficient_scope", "no role is mapped to this caller; ask the operator")
 }
 
 // refuseFor answers with the seconds to wait, rounded up.

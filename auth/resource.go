@@ -73,6 +73,13 @@ func (s Resource) Metadata() http.Handler {
 	})
 }
 
+// Forbid answers 403 to a known caller whose role is not enough (RFC 6750, section 3.1). Code and
+// message are the program's own text.
+func (s Resource) Forbid(w http.ResponseWriter, code, message string) {
+	w.Header().Set("WWW-Authenticate", s.challenge("insufficient_scope"))
+	refuse(w, http.StatusForbidden, code, message)
+}
+
 // challenge returns the WWW-Authenticate of a refusal. Nothing in it comes from the request.
 func (s Resource) challenge(code string) string {
 	parts := []string{`Bearer realm="tokenreeve"`}

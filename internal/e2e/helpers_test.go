@@ -95,6 +95,7 @@ type vendors struct {
 
 	mu    sync.Mutex
 	gates []*gate
+	heard map[string]bool // the values of all headers that came
 }
 
 func newVendors(t *testing.T) *vendors {
@@ -103,7 +104,7 @@ func newVendors(t *testing.T) *vendors {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := &vendors{Sandbox: box, home: t.TempDir()}
+	v := &vendors{Sandbox: box, home: t.TempDir(), heard: map[string]bool{}}
 	next := box.Handler()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		passed := v.pass(r)
@@ -150,6 +151,11 @@ func (g *gate) await(t *testing.T, n int) {
 func (v *vendors) pass(r *http.Request) []*gate {
 	v.mu.Lock()
 	gates := slices.Clone(v.gates)
+	for _, values := range r.Header {
+		for _, value := range values {
+			v.heard[value] = true
+		}
+	}
 	v.mu.Unlock()
 	gates = slices.DeleteFunc(gates, func(g *gate) bool { return r.Method != g.method || !strings.Contains(r.URL.Path, g.path) })
 	for _, g := range gates {
@@ -164,6 +170,23 @@ func (v *vendors) openAll() {
 	defer v.mu.Unlock()
 	for _, g := range v.gates {
 		g.release()
+	}
+}
+
+// notForwarded fails where a vendor was sent a caller's token.
+func (v *vendors) notForwarded(t *testing.T, tokens ...string) {
+	t.Helper()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.heard) == 0 {
+		t.Error("no vendor was sent anything")
+	}
+	for value := range v.heard {
+		for _, token := range tokens {
+			if strings.Contains(value, token) {
+				t.Error("a vendor was sent a caller's token")
+			}
+		}
 	}
 }
 

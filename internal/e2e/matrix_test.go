@@ -506,12 +506,23 @@ func (m *matrix) routes(t *testing.T, c *caller) {
 			if got != want {
 				t.Errorf("%s, %s: status %d, want %d", p.name, name, got, want)
 			}
-			if hint := strings.Join(header.Values("WWW-Authenticate"), ", "); (got == http.StatusUnauthorized) != (strings.Contains(hint, "Bearer ") && !strings.Contains(hint, "insufficient_scope")) {
+			isOwn := got == http.StatusForbidden && c == m.asker && place.on != "" // no other role would help
+			hint := strings.Join(header.Values("WWW-Authenticate"), ", ")
+			challenged := got == http.StatusUnauthorized || got == http.StatusForbidden && !isOwn
+			if strings.Contains(hint, "Bearer ") != challenged || strings.Contains(hint, `error="insufficient_scope"`) != (challenged && got == http.StatusForbidden) {
 				t.Errorf("%s, %s: status %d, WWW-Authenticate %q", p.name, name, got, hint)
+			}
+			if knows := strings.Contains(hint, "resource_metadata="); knows != (challenged && m.hasProvider()) {
+				t.Errorf("%s, %s: status %d, that the metadata is named is %v", p.name, name, got, knows)
 			}
 		}
 	}
 	m.otherMethods(t, c)
+}
+
+// hasProvider says whether some callers have access tokens.
+func (m *matrix) hasProvider() bool {
+	return slices.ContainsFunc(m.callers, func(c *caller) bool { return c.oidc != "" })
 }
 
 // otherMethods checks that nothing is behind a path but its routes.
