@@ -30,17 +30,14 @@ type events struct {
 
 // listen opens an event stream at /sse, and returns it with the path of its messages.
 func (c Caller) listen(ctx context.Context) (*events, string, error) {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	response, err := c.do(ctx, http.MethodGet, "/sse", nil, nil)
+	stream, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	response, err := c.do(stream, http.MethodGet, "/sse", nil, nil)
+	if err == nil && response.StatusCode != http.StatusOK {
+		_, err = whole(response, http.StatusOK)
+	}
 	if err != nil {
 		cancel()
 		return nil, "", err
-	}
-	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-		_ = response.Body.Close()
-		cancel()
-		return nil, "", &StatusError{response.StatusCode, response.Header, string(text)}
 	}
 	e := &events{body: response.Body, cancel: cancel, ended: make(chan struct{}), waiting: map[int64]chan Answer{}}
 	endpoint := make(chan string, 1)
@@ -49,8 +46,12 @@ func (c Caller) listen(ctx context.Context) (*events, string, error) {
 	case path := <-endpoint:
 		return e, path, nil
 	case <-e.ended:
-		return nil, "", errors.New("the event stream ended before it named its endpoint")
+		err = errors.New("the event stream ended before it named its endpoint")
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
+	e.close()
+	return nil, "", err
 }
 
 func (e *events) read(body io.Reader, endpoint chan<- string) {
@@ -122,14 +123,12 @@ func (e *events) close() {
 func (l *Line) Hear(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	response, err := l.do(ctx, http.MethodGet, "/mcp", nil, http.Header{mcp.HeaderSessionID: {l.SessionID}, "Accept": {"text/event-stream"}}) //nolint:bodyclose // the function that is returned closes it
+	if err == nil && response.StatusCode != http.StatusOK {
+		_, err = whole(response, http.StatusOK)
+	}
 	if err != nil {
 		cancel()
 		return nil, err
-	}
-	if response.StatusCode != http.StatusOK {
-		_ = response.Body.Close()
-		cancel()
-		return nil, &StatusError{Status: response.StatusCode, Header: response.Header}
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -149,9 +148,6 @@ func (l *Line) End(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_ = response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return &StatusError{Status: response.StatusCode, Header: response.Header}
-	}
-	return nil
+	_, err = whole(response, http.StatusOK)
+	return err
 }

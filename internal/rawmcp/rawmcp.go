@@ -214,13 +214,8 @@ func (l *Line) sendForEvent(ctx context.Context, id int64, body []byte) (Answer,
 	if err != nil {
 		return Answer{}, err
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
+	if _, err := whole(response, http.StatusAccepted); err != nil {
 		return Answer{}, err
-	}
-	if response.StatusCode != http.StatusAccepted {
-		return Answer{}, &StatusError{response.StatusCode, response.Header, string(text)}
 	}
 	select {
 	case a := <-answer:
@@ -253,13 +248,9 @@ func (l *Line) post(ctx context.Context, id int64, method, name string, body []b
 	if err != nil {
 		return Answer{}, err
 	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	text, err := whole(response, http.StatusOK)
 	if err != nil {
 		return Answer{}, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return Answer{}, &StatusError{response.StatusCode, response.Header, string(text)}
 	}
 	if method == string(mcp.MethodInitialize) {
 		l.SessionID = response.Header.Get(mcp.HeaderSessionID)
@@ -292,6 +283,20 @@ func theAnswer(id int64, contentType string, body []byte) (Answer, error) {
 		return Answer{}, fmt.Errorf("%w: %d answers in %.300s", errTwice, len(found), body)
 	}
 	return found[0], nil
+}
+
+// whole reads a response to its end and closes it. Its error is a *StatusError where the status is not
+// the wanted one.
+func whole(response *http.Response, wanted int) ([]byte, error) {
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != wanted {
+		return nil, &StatusError{response.StatusCode, response.Header, string(body)}
+	}
+	return body, nil
 }
 
 // do sends a request of HTTP. The caller closes the response's body.

@@ -305,6 +305,7 @@ func (w *world) hold(t *testing.T, url string, sessions int, held time.Duration,
 func (l *load) watch(ctx context.Context, url string) {
 	n := newNetwork(false)
 	defer n.close()
+	n.http.Timeout = answerTime
 	for ctx.Err() == nil {
 		r, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodGet, url+"/readyz", nil)
 		if err != nil {
