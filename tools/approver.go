@@ -17,7 +17,6 @@ const (
 	CodeAlreadyDecided = "already_decided"
 	CodeWrongPhrase    = "wrong_phrase"
 	CodeFormSpent      = "form_spent"
-	CodeLedger         = codeLedger
 )
 
 // Approvable is a preview as who may approve it sees it. Its JSON is what `tokenreeve approve
@@ -159,7 +158,7 @@ func (e *Env) undecided(err error) error {
 		}
 	}
 	e.Log.Error("the ledger cannot be used", "error", err)
-	return &Problem{Code: CodeLedger, Message: "nothing was decided: the server's ledger cannot be used", Next: "ask the operator"}
+	return &Problem{Code: codeLedger, Message: "nothing was decided: the server's ledger cannot be used", Next: "ask the operator"}
 }
 
 func noPreview() error {

@@ -128,7 +128,7 @@ func (c *client) deleteOrgTokens(ctx context.Context) error {
 // all. 200: {data, links} (documented). A scoped key needs read:keys:admin.
 func (c *client) keys(ctx context.Context) (keys []*apiKey, isWhole bool, err error) {
 	var page keyPage
-	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-keys"), Retry: transport.Read}
+	req := transport.Request{Method: http.MethodGet, Path: c.orgPath("/api-keys"), Route: "GET " + orgRoute + "/api-keys", Retry: transport.Read}
 	if _, err := c.access.Do(ctx, req, &page); err != nil {
 		return nil, false, explainAccess(err, scopeReadKeys)
 	}

@@ -252,15 +252,14 @@ func jsonFault(err error) error {
 // exchange makes attempts until one is answered with a 2xx, or returns an error.
 // whole reads the answer's body into the attempt. The caller ends the attempt.
 func (c *Client) exchange(ctx context.Context, req Request, whole bool) (*attempt, Response, error) {
-	var payload []byte
+	out := &outgoing{Request: req, whole: whole}
 	if req.Body != nil {
 		var err error
-		if payload, err = json.Marshal(req.Body); err != nil {
+		if out.payload, err = json.Marshal(req.Body); err != nil {
 			return nil, Response{}, c.fail(providers.CodeInvalidArgument, "the request cannot be written as JSON", err)
 		}
 	}
-	sent := 0
-	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, req, payload, whole, &sent) })
+	t, err := c.repeat(ctx, req, func() (*attempt, error) { return c.attemptRenewing(ctx, out) })
 	response := Response{Attempts: t.count, MayHaveActed: t.doubt}
 	if err != nil {
 		return nil, response, c.doubted(req, t, err)
@@ -303,14 +302,22 @@ func (c *Client) doubted(req Request, t tries, err error) error {
 	return e
 }
 
+// outgoing is a request with what its attempts have in common.
+type outgoing struct {
+	Request
+	payload []byte // its body as JSON
+	whole   bool   // the body of the answer is read into the attempt
+	sent    int    // how often it was sent so far
+}
+
 // attemptRenewing makes one attempt and, where the vendor refused the
 // credential and its source now gives another, one more. A 401 was not executed.
-func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byte, whole bool, sent *int) (*attempt, error) {
+func (c *Client) attemptRenewing(ctx context.Context, out *outgoing) (*attempt, error) {
 	credential, err := c.current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a, err := c.attempt(ctx, req, payload, credential, whole, sent)
+	a, err := c.attempt(ctx, out, credential)
 	if err != nil || a.err != nil || a.response.StatusCode != http.StatusUnauthorized {
 		return a, err
 	}
@@ -319,28 +326,28 @@ func (c *Client) attemptRenewing(ctx context.Context, req Request, payload []byt
 		return a, nil
 	}
 	a.close()
-	return c.attempt(ctx, req, payload, renewed, whole, sent)
+	return c.attempt(ctx, out, renewed)
 }
 
-// attempt sends the request, which was sent as often before as sent says.
-func (c *Client) attempt(ctx context.Context, req Request, payload []byte, credential *secret.Secret, whole bool, sent *int) (*attempt, error) {
-	if err := c.pacer.wait(ctx, req.Route); err != nil {
+// attempt sends the request once.
+func (c *Client) attempt(ctx context.Context, out *outgoing, credential *secret.Secret) (*attempt, error) {
+	if err := c.pacer.wait(ctx, out.Route); err != nil {
 		return nil, c.pacingError(err)
 	}
 	a := newAttempt(ctx, c.options.Timeout, credential)
 	if c.options.ObserveRequest != nil {
-		a.observed = c.options.ObserveRequest(ctx, Sending{Method: req.Method, Route: req.Route, Host: Host(c.base), Resend: *sent})
+		a.observed = c.options.ObserveRequest(ctx, Sending{Method: out.Method, Route: out.Route, Host: Host(c.base), Resend: out.sent})
 	}
-	*sent++
-	if err := c.send(a, req, payload); err != nil {
+	out.sent++
+	if err := c.send(a, out.Request, out.payload); err != nil {
 		a.close()
 		return nil, err
 	}
-	providers.NoteRequest(ctx, a.requestID(c.dialect.RequestID), req.Retry.isChange())
-	if whole && a.err == nil && a.isAccepted() {
+	providers.NoteRequest(ctx, a.requestID(c.dialect.RequestID), out.Retry.isChange())
+	if out.whole && a.err == nil && a.isAccepted() {
 		a.read()
 	}
-	if whole || a.err != nil || !a.isAccepted() { // the pause before another attempt is no part of it
+	if out.whole || a.err != nil || !a.isAccepted() { // the pause before another attempt is no part of it
 		a.tell()
 	}
 	return a, nil
