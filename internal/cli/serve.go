@@ -110,7 +110,7 @@ func (a *app) serveHTTP(ctx context.Context, s instance, mcp *mcpserver.MCPServe
 	if err != nil {
 		return err
 	}
-	if err := s.store.ready(ctx); err != nil {
+	if err := s.store.ready(ctx, s.log); err != nil {
 		return err
 	}
 	warnOfLocalSinks(s.config, s.log)

@@ -22,7 +22,7 @@ func (a *app) stateCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.newKeysCommand(), a.migrateCommand())
+	cmd.AddCommand(a.newKeysCommand(), a.adoptKeysCommand(), a.migrateCommand())
 	return cmd
 }
 
@@ -51,6 +51,44 @@ func (a *app) newKeysCommand() *cobra.Command {
 			}
 			_, err = fmt.Fprint(a.streams.Out, text)
 			return err
+		},
+	}
+}
+
+func (a *app) adoptKeysCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "adopt-keys",
+		Short: "Make state.keys of this configuration count, where the keys before are lost",
+		Long: "Servers of one database note which key they encrypt to, and one that lacks it does not start. Where\n" +
+			"that key is lost, this notes the first one of state.keys instead. What is in escrow from before\n" +
+			"stays, and only a holder of a recovery key can read it (tokenreeve escrow export). Servers that\n" +
+			"still run with the earlier key mint nothing any more, until they are given the new ones.\n\n" +
+			"To replace a key that is not lost, add the new one beside it (tokenreeve state new-keys --help).",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withStore(cmd, func(ctx context.Context, _ config.Config, s *store) error {
+				if s.db == nil {
+					return errors.New("the configuration has no state.postgres; nobody shares what is in escrow on this machine")
+				}
+				if err := s.migrate(ctx); err != nil {
+					return err
+				}
+				entries, err := s.escrow.List(ctx)
+				if err != nil {
+					return err
+				}
+				if err := s.escrow.Adopt(ctx); err != nil {
+					return err
+				}
+				unreadable := 0
+				for _, entry := range entries {
+					if entry.Problem != nil {
+						unreadable++
+					}
+				}
+				_, err = fmt.Fprintf(a.streams.Out, "the keys of this configuration count now; secrets in escrow: %d, of which they cannot read: %d\n", len(entries), unreadable)
+				return err
+			})
 		},
 	}
 }

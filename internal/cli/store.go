@@ -115,7 +115,7 @@ const readyTime = 30 * time.Second
 
 // ready finds out, before a server listens, whether what several servers share can be used, and makes
 // the tables. Files of this machine are judged where they are needed.
-func (s *store) ready(ctx context.Context) error {
+func (s *store) ready(ctx context.Context, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	if s.shared != nil {
@@ -132,6 +132,13 @@ func (s *store) ready(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("state.postgres: %w", err)
+	}
+	isNew, err := s.escrow.Join(ctx)
+	if err != nil {
+		return fmt.Errorf("state.postgres: %w", err)
+	}
+	if isNew {
+		log.Warn("the first key of state.keys is another than servers of this database used so far: every server must have it, or cannot read what this one puts in escrow")
 	}
 	return nil
 }

@@ -519,6 +519,33 @@ func TestReplicaRefusesToStart(t *testing.T) {
 	}
 }
 
+// A server whose keys the others lack does not start, and one that is left with keys that count no more
+// mints nothing: what one puts in escrow, all can read.
+func TestReplicaWithOtherKeys(t *testing.T) {
+	t.Parallel()
+	m := newTeam(t, nil)
+	s := m.server(t, binary(t), m.dsn)
+	other := *m
+	other.config = m.write(t, "other.json", strings.Replace(readFile(t, m.config), filepath.Join(m.home, "keys"), m.write(t, "other.keys", m.newKeys(t)), 1))
+	env := append(m.env, "DATABASE_URL="+m.dsn)
+	const told = "state.keys lacks the key that other servers of this database encrypt to"
+	_, stderr := run(t, env, 1, "", "serve", "--listen", "127.0.0.1:0", "--config", other.config)
+	if !strings.Contains(stderr, told) || strings.Contains(stderr, "AGE-SECRET") || strings.Contains(stderr, "serves http") {
+		t.Errorf("said %s", stderr)
+	}
+	if stdout, _ := other.command(t, 1, "doctor", "--json"); !strings.Contains(stdout, told) {
+		t.Errorf("doctor: %s", stdout)
+	}
+	if stdout, _ := other.command(t, 0, "state", "adopt-keys"); stdout != "the keys of this configuration count now; secrets in escrow: 0, of which they cannot read: 0\n" {
+		t.Errorf("adopt-keys: %s", stdout)
+	}
+	other.server(t, binary(t), m.dsn)
+	minting := map[string]any{"connection": "ld", "name": "new", "role": "reader", "deliver_to": "files/new"}
+	if _, text := callTool(t, s.as(t, "operator"), "create_launchdarkly_token", minting); !strings.Contains(text, "escrow_unusable") || !strings.Contains(text, told) {
+		t.Errorf("with the earlier keys: %s", text)
+	}
+}
+
 // Commands that only look make no tables; migrate makes them, also for a role that could not.
 func TestReplicaStateIsMigrated(t *testing.T) {
 	t.Parallel()

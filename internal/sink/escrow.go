@@ -3,6 +3,8 @@ package sink
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -112,11 +114,15 @@ type Escrow struct {
 
 // escrowStore keeps what is encrypted, by operation id.
 type escrowStore interface {
-	// probe finds out whether something can be written for good.
-	probe(ctx context.Context) error
-	// writeNew writes for good; the error is fs.ErrExist where there is something already. It does not
-	// stop when ctx ends.
-	writeNew(ctx context.Context, operationID string, data []byte) error
+	// probe finds out whether something can be written for good. It returns the fingerprint of the key
+	// that others who share the store encrypt to, or "" where nobody does or has.
+	probe(ctx context.Context) (key string, err error)
+	// announce makes key the one that probe returns, where it is to follow the one before, and returns
+	// that. A store that nobody shares does nothing.
+	announce(ctx context.Context, key string, follows func(before string) bool) (before string, err error)
+	// writeNew writes for good what is encrypted to key; the error is fs.ErrExist where there is something
+	// already. It does not stop when ctx ends.
+	writeNew(ctx context.Context, operationID string, data []byte, key string) error
 	// read returns what was written; nothing is fs.ErrNotExist.
 	read(ctx context.Context, operationID string) ([]byte, error)
 	// remove removes for good. Nothing to remove is no error.
@@ -167,7 +173,8 @@ func recipientsOf(recovery []Recipient) []age.Recipient {
 }
 
 // Check finds out, before a vendor is called, whether a secret can be put in escrow and read back:
-// it reads the server's keys or makes one, encrypts and decrypts, and writes and removes something.
+// it reads the server's keys or makes one, encrypts and decrypts, and writes and removes something. Where
+// others who share the escrow encrypt to a key that this server lacks, the error is [ErrForeignKey].
 func (e *Escrow) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return escrowError(err)
@@ -183,7 +190,63 @@ func (e *Escrow) Check(ctx context.Context) error {
 	if err != nil {
 		return escrowError(err)
 	}
-	return escrowError(e.store.probe(ctx))
+	inUse, err := e.store.probe(ctx)
+	if err != nil {
+		return escrowError(err)
+	}
+	return escrowError(e.hasKey(ctx, identities, inUse))
+}
+
+// ErrForeignKey says that servers of one database have no key in common.
+var ErrForeignKey = errors.New("state.keys lacks the key that other servers of this database encrypt to, so neither could read what the other puts in escrow; " +
+	"give all of them the same; if that key is lost, tokenreeve state adopt-keys makes those of this configuration count")
+
+// Join tells all who share the escrow that this server encrypts to its present key from now on. It
+// refuses, with [ErrForeignKey], where it lacks the one that they encrypt to. isNew says that they
+// encrypt to another, which this server has as well.
+func (e *Escrow) Join(ctx context.Context) (isNew bool, err error) {
+	identities, err := e.keys.check(ctx)
+	if err != nil {
+		return false, escrowError(err)
+	}
+	var refused error
+	before, err := e.store.announce(ctx, fingerprint(identities[0]), func(before string) bool {
+		refused = e.hasKey(ctx, identities, before)
+		return refused == nil
+	})
+	if err = errors.Join(err, refused); err != nil {
+		return false, escrowError(err)
+	}
+	return before != "" && before != fingerprint(identities[0]), nil
+}
+
+// Adopt is Join where the key that others encrypt to is lost: they are refused then.
+func (e *Escrow) Adopt(ctx context.Context) error {
+	identities, err := e.keys.check(ctx)
+	if err == nil {
+		_, err = e.store.announce(ctx, fingerprint(identities[0]), func(string) bool { return true })
+	}
+	return escrowError(err)
+}
+
+// hasKey reads the server's keys anew where the one in use is not among them.
+func (e *Escrow) hasKey(ctx context.Context, identities []*age.X25519Identity, inUse string) error {
+	isInUse := func(identity *age.X25519Identity) bool { return fingerprint(identity) == inUse }
+	if inUse == "" || slices.ContainsFunc(identities, isInUse) {
+		return nil
+	}
+	identities, err := e.keys.renewed(ctx)
+	if err != nil || !slices.ContainsFunc(identities, isInUse) {
+		return ErrForeignKey
+	}
+	return nil
+}
+
+// fingerprint tells keys apart. It is not the public key, with which whoever can write to the database
+// could put a secret of their own in escrow.
+func fingerprint(identity *age.X25519Identity) string {
+	sum := sha256.Sum256([]byte("tokenreeve state key v1 " + identity.Recipient().String()))
+	return hex.EncodeToString(sum[:16])
 }
 
 // Put encrypts s and keeps it, for good when Put returns. What is in escrow already is never
@@ -211,7 +274,7 @@ func (e *Escrow) Put(ctx context.Context, operationID string, s secret.Secret, m
 	if len(data) > maxEscrowed {
 		return escrowError(fmt.Errorf("the secret has more than %d KiB when encrypted", maxEscrowed>>10))
 	}
-	return escrowError(e.store.writeNew(ctx, operationID, data))
+	return escrowError(e.store.writeNew(ctx, operationID, data, fingerprint(identities[0])))
 }
 
 // Get returns the secret of an operation. A missing one is fs.ErrNotExist.

@@ -36,16 +36,20 @@ func (d *escrowDirectory) ensure() (*privatefile.Dir, error) {
 	return privatefile.OpenDir(d.path())
 }
 
-func (d *escrowDirectory) probe(context.Context) error {
+func (d *escrowDirectory) probe(context.Context) (key string, err error) {
 	dir, err := d.ensure()
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer dir.Close()
-	return dir.Probe()
+	return "", dir.Probe()
 }
 
-func (d *escrowDirectory) writeNew(_ context.Context, operationID string, data []byte) error {
+func (d *escrowDirectory) announce(context.Context, string, func(string) bool) (before string, err error) {
+	return "", nil
+}
+
+func (d *escrowDirectory) writeNew(_ context.Context, operationID string, data []byte, _ string) error {
 	dir, err := d.ensure()
 	if err != nil {
 		return err

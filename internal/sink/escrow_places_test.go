@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,13 +135,18 @@ func (d *database) openAt(t *testing.T, dsn string, recovery ...string) *sink.Es
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sink.NewSharedEscrow(connect(t, dsn), statekeys.NewSource(d.readKeys), recipients)
+}
+
+func connect(t *testing.T, dsn string) *postgres.DB {
+	t.Helper()
 	db := postgres.New(postgres.Fixed(secret.New(dsn)), postgres.Options{})
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return sink.NewSharedEscrow(db, statekeys.NewSource(d.readKeys), recipients)
+	return db
 }
 
 // raw connects past everything that internal/postgres does.
@@ -280,5 +286,82 @@ func TestEscrowCommitIsCut(t *testing.T) {
 				t.Errorf("got %v, want fs.ErrExist", err)
 			}
 		})
+	}
+}
+
+// Servers of one database have a key in common: one that lacks the key in use is told before it mints, and
+// does not join; one that has it beside a new first one makes that the key in use.
+func TestEscrowForeignKeys(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	first, second, third := d.keys, newKeys(t), newKeys(t)
+	join := func(keys string) (isNew bool, err error) {
+		t.Helper()
+		d.setKeys(keys)
+		e := d.open(t)
+		if isNew, err = e.Join(t.Context()); err != nil && e.Check(t.Context()) == nil {
+			t.Error("it did not join, and would mint")
+		}
+		return isNew, err
+	}
+	running := d.open(t)
+	keep(t, running, "first") // which is all that says whose database it is
+	if _, err := join(second); !errors.Is(err, sink.ErrForeignKey) {
+		t.Errorf("other keys: got %v", err)
+	}
+	for _, step := range []struct {
+		keys  string
+		isNew bool
+	}{{first, false}, {first + second, false}, {second + first, true}, {second, false}} {
+		if isNew, err := join(step.keys); err != nil || isNew != step.isNew {
+			t.Errorf("replacing: got %v, %v; want %v", isNew, err, step.isNew)
+		}
+	}
+	d.setKeys(first + second)
+	if err := running.Check(t.Context()); err != nil {
+		t.Errorf("a server whose keys were added to while it ran: %v", err)
+	}
+	if _, err := join(first); !errors.Is(err, sink.ErrForeignKey) {
+		t.Errorf("the earlier keys alone: got %v", err)
+	}
+	d.setKeys(third)
+	adopting := d.open(t)
+	if err := adopting.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := adopting.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := join(first + second); !errors.Is(err, sink.ErrForeignKey) {
+		t.Errorf("after others were adopted: got %v", err)
+	}
+}
+
+// Of servers that start at once with different keys, one is refused.
+func TestEscrowForeignKeysAtOnce(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	var escrows []*sink.Escrow
+	for range 4 {
+		d.setKeys(newKeys(t))
+		keys := d.keys
+		escrows = append(escrows, sink.NewSharedEscrow(connect(t, d.dsn), statekeys.NewSource(func(context.Context) (secret.Secret, error) { return secret.New(keys), nil }), nil))
+	}
+	var joined atomic.Int32
+	var joining sync.WaitGroup
+	for _, e := range escrows {
+		joining.Go(func() {
+			_, err := e.Join(t.Context())
+			switch {
+			case err == nil:
+				joined.Add(1)
+			case !errors.Is(err, sink.ErrForeignKey):
+				t.Error(err)
+			}
+		})
+	}
+	joining.Wait()
+	if joined.Load() != 1 {
+		t.Errorf("%d joined", joined.Load())
 	}
 }

@@ -45,6 +45,12 @@ CREATE TABLE escrow (
 	written    TIMESTAMPTZ NOT NULL DEFAULT now(),
 	ciphertext BYTEA NOT NULL
 );
+`, `
+CREATE TABLE escrow_key (
+	one         BOOLEAN PRIMARY KEY DEFAULT true CHECK (one),
+	fingerprint TEXT NOT NULL,
+	since       TIMESTAMPTZ NOT NULL DEFAULT now()
+);
 `}
 }
 
@@ -78,27 +84,58 @@ func (t *escrowTable) query(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 // probe writes and removes a row. The commit needs the disk, as that of a secret does.
-func (t *escrowTable) probe(ctx context.Context) error {
-	return t.write(ctx, func(tx *sql.Tx) error {
+func (t *escrowTable) probe(ctx context.Context) (key string, err error) {
+	err = t.write(ctx, func(tx *sql.Tx) error {
 		const id = ".probe" // no operation's
 		if _, err := tx.ExecContext(ctx, `INSERT INTO escrow (operation, ciphertext) VALUES ($1, $2)`, id, make([]byte, probeSize)); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM escrow WHERE operation = $1`, id)
+		if _, err := tx.ExecContext(ctx, `DELETE FROM escrow WHERE operation = $1`, id); err != nil {
+			return err
+		}
+		key, err = keyInUse(ctx, tx)
 		return err
 	})
+	return key, err
+}
+
+// keyInUse returns the fingerprint of the key that was announced last; "": none was.
+func keyInUse(ctx context.Context, tx *sql.Tx) (key string, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT fingerprint FROM escrow_key`).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return key, err
+}
+
+func (t *escrowTable) announce(ctx context.Context, key string, follows func(before string) bool) (before string, err error) {
+	err = t.write(ctx, func(tx *sql.Tx) error {
+		if before, err = keyInUse(ctx, tx); err != nil || before == key || !follows(before) {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO escrow_key (fingerprint) VALUES ($1)
+			ON CONFLICT (one) DO UPDATE SET fingerprint = excluded.fingerprint, since = excluded.since`, key)
+		return err
+	})
+	return before, err
 }
 
 // probeSize is about what a secret takes, in bytes.
 const probeSize = 1024
 
 // writeNew tries again while the database is gone. What it has written itself before, without knowing
-// so, is not in its way.
-func (t *escrowTable) writeNew(ctx context.Context, operationID string, data []byte) error {
+// so, is not in its way. The first secret of all announces its key.
+func (t *escrowTable) writeNew(ctx context.Context, operationID string, data []byte, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, putTime)
 	defer cancel()
 	for {
-		err := t.write(ctx, func(tx *sql.Tx) error { return insertEscrowed(ctx, tx, operationID, data) })
+		err := t.write(ctx, func(tx *sql.Tx) error {
+			if err := insertEscrowed(ctx, tx, operationID, data); err != nil {
+				return err
+			}
+			_, err := tx.ExecContext(ctx, `INSERT INTO escrow_key (fingerprint) VALUES ($1) ON CONFLICT DO NOTHING`, key)
+			return err
+		})
 		if err == nil || !errors.Is(err, postgres.ErrUnavailable) && !errors.Is(err, postgres.ErrOutcomeUnknown) {
 			return err
 		}
