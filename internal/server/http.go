@@ -66,6 +66,9 @@ type HTTPOptions struct {
 	MaxSessions int
 	// MaxOwnSessions caps those of one principal, MaxSessions by default.
 	MaxOwnSessions int
+	// MaxConnections caps the open connections; two for each session and 1,000 more by default, and always
+	// half of the files that the process may have open.
+	MaxConnections int
 	// MaxCalls caps the calls that one principal has under way, 16 by default.
 	MaxCalls int
 	// Patience is how long calls may go on once the server stops.
@@ -102,6 +105,7 @@ func (o HTTPOptions) withDefaults(l *Listener) HTTPOptions {
 	o.Transport = cmp.Or(o.Transport, TransportBoth)
 	o.MaxSessions = cmp.Or(o.MaxSessions, defaultSessions)
 	o.MaxOwnSessions = cmp.Or(o.MaxOwnSessions, o.MaxSessions)
+	o.MaxConnections = cmp.Or(o.MaxConnections, 2*o.MaxSessions+spareConnections)
 	o.MaxCalls = cmp.Or(o.MaxCalls, defaultCalls)
 	if o.Telemetry == nil {
 		o.Telemetry = telemetry.New("", slog.New(slog.DiscardHandler))
@@ -131,6 +135,9 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		end := v.serveMetrics(ctx, o.MetricsListener)
 		defer end()
 	}
+	if l.connections.max = mostConnections(o.MaxConnections); o.MaxConnections >= o.MaxSessions && l.connections.max < o.MaxSessions {
+		logger.Warn("so few files may be open that there can be fewer connections than sessions; raise the limit (ulimit -n)", "connections", l.connections.max, "sessions", o.MaxSessions)
+	}
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
 	httpServer := &http.Server{
 		Handler:           v.handler(),
@@ -139,6 +146,7 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		IdleTimeout:       o.Times.Connection,
 		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return connected },
+		ConnState:         l.connections.noteState,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	var background sync.WaitGroup

@@ -35,6 +35,8 @@ type Listener struct {
 	// listens on an address that other machines reach, that address.
 	Hosts []string
 
+	connections *connections
+
 	isSecure   bool // clients use TLS, here or at the proxy
 	isWildcard bool // all of this machine's addresses lead here
 }
@@ -60,10 +62,11 @@ func Listen(ctx context.Context, o ListenOptions, logger *slog.Logger) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{Listener: inner, URL: "http://" + inner.Addr().String(), isSecure: hasTLS || o.BehindTLSProxy, isWildcard: IsWildcard(host)}
+	bounded := boundConnections(inner, spareConnections, logger)
+	l := &Listener{Listener: bounded, connections: bounded, URL: "http://" + inner.Addr().String(), isSecure: hasTLS || o.BehindTLSProxy, isWildcard: IsWildcard(host)}
 	l.Hosts = hostsOf(host, inner.Addr().(*net.TCPAddr).Port)
 	if hasTLS {
-		l.Listener, l.URL = tls.NewListener(inner, encryption), "https://"+inner.Addr().String()
+		l.Listener, l.URL = tls.NewListener(bounded, encryption), "https://"+inner.Addr().String()
 	}
 	return l, nil
 }

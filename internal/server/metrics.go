@@ -20,6 +20,9 @@ import (
 
 const metricsPath = "/metrics"
 
+// maxWatchers is how many connections the address for the metrics alone takes.
+const maxWatchers = 64
+
 // metrics shows the metrics to callers who may read, of connections those that they may know of.
 func (v *service) metrics(w http.ResponseWriter, r *http.Request) {
 	p, _ := auth.PrincipalFrom(r.Context())
@@ -57,7 +60,9 @@ func (v *service) serveMetrics(ctx context.Context, l net.Listener) (end func())
 	mux.HandleFunc("GET "+metricsPath, func(w http.ResponseWriter, r *http.Request) {
 		v.writeMetrics(w, r, func(string) bool { return true })
 	})
+	bounded := boundConnections(l, maxWatchers, v.log)
 	s := &http.Server{
+		ConnState:         bounded.noteState,
 		Handler:           v.refuseWebPages(mux),
 		ReadHeaderTimeout: v.options.Times.Read,
 		ReadTimeout:       v.options.Times.Read,
@@ -70,7 +75,7 @@ func (v *service) serveMetrics(ctx context.Context, l net.Listener) (end func())
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.Serve(bounded); !errors.Is(err, http.ErrServerClosed) {
 			v.log.Error("metrics are not served any more", "error", err)
 		}
 	}()
