@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -65,12 +64,4 @@ func (b *Bearer) Authenticate(r *http.Request) (Principal, error) {
 func LoopbackHosts(port int) []string {
 	p := strconv.Itoa(port)
 	return []string{net.JoinHostPort("localhost", p), net.JoinHostPort("127.0.0.1", p), net.JoinHostPort("::1", p)}
-}
-
-// refuse answers with a body that holds nothing of the request.
-func refuse(w http.ResponseWriter, status int, code, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = io.WriteString(w, `{"code":"`+code+`","message":"`+message+`"}`+"\n")
 }

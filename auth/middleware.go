@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 // maxToken caps what a caller presents, in bytes.
@@ -197,12 +199,12 @@ func (d *door) challenge(w http.ResponseWriter, r *http.Request, code, message s
 		w.Header().Add("WWW-Authenticate", `Basic realm="tokenreeve", charset="UTF-8"`)
 	}
 	w.Header().Add("WWW-Authenticate", d.Resource.challenge(code))
-	refuse(w, http.StatusUnauthorized, "unauthorized", message)
+	refusal.Write(w, http.StatusUnauthorized, "unauthorized", message)
 }
 
 // refuseFor answers with the seconds to wait, rounded up.
 func (d *door) refuseFor(w http.ResponseWriter, status int, wait time.Duration, code, message string) {
 	seconds := int((wait + time.Second - 1) / time.Second)
 	w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds)))
-	refuse(w, status, code, message)
+	refusal.Write(w, status, code, message)
 }

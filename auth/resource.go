@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 // metadataPath is where a protected resource's metadata stands (RFC 9728, section 3).
@@ -64,7 +66,7 @@ func (s Resource) Metadata() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
-			refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "use GET")
+			refusal.Write(w, http.StatusMethodNotAllowed, "method_not_allowed", "use GET")
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -77,7 +79,7 @@ func (s Resource) Metadata() http.Handler {
 // message are the program's own text.
 func (s Resource) Forbid(w http.ResponseWriter, code, message string) {
 	w.Header().Set("WWW-Authenticate", s.challenge("insufficient_scope"))
-	refuse(w, http.StatusForbidden, code, message)
+	refusal.Write(w, http.StatusForbidden, code, message)
 }
 
 // challenge returns the WWW-Authenticate of a refusal. Nothing in it comes from the request.

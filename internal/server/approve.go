@@ -10,6 +10,7 @@ import (
 
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/loopback"
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -34,7 +35,7 @@ func (v *service) showApproval(w http.ResponseWriter, r *http.Request) {
 	v.approval(w, r, func(who auth.Principal) {
 		// Another page could have its reader's browser open this one as an image or a frame.
 		if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" && dest != "document" {
-			refuse(w, http.StatusForbidden, "not_a_page", "open this address itself, not within another page")
+			refusal.Write(w, http.StatusForbidden, "not_a_page", "open this address itself, not within another page")
 			return
 		}
 		a, err := v.options.Env.ToApprove(r.Context(), who, r.PathValue("id"))
@@ -80,9 +81,9 @@ func (v *service) approval(w http.ResponseWriter, r *http.Request, do func(auth.
 	origins := r.Header.Values("Origin")
 	switch {
 	case v.options.Env == nil:
-		refuse(w, http.StatusNotFound, tools.CodeNoPreview, "no previews are approved here")
+		refusal.Write(w, http.StatusNotFound, tools.CodeNoPreview, "no previews are approved here")
 	case len(origins) > 0 && !v.isOwnPage(origins[0]):
-		refuse(w, http.StatusForbidden, "forbidden_origin", "the Origin header names another page than this server's own")
+		refusal.Write(w, http.StatusForbidden, "forbidden_origin", "the Origin header names another page than this server's own")
 	case !v.messages.begin(who.Name):
 		tooManyMessages(w)
 	default:
@@ -105,7 +106,7 @@ func (v *service) readDecision(w http.ResponseWriter, r *http.Request) (tools.De
 	site := r.Header.Get("Sec-Fetch-Site")
 	refused := func(status int, code, message string) (tools.Decision, bool) {
 		w.Header().Set("Connection", "close") // its body was not read
-		refuse(w, status, code, message)
+		refusal.Write(w, status, code, message)
 		return tools.Decision{}, false
 	}
 	switch {
@@ -143,9 +144,9 @@ func (v *service) answerApproval(w http.ResponseWriter, r *http.Request, a tools
 	var problem *tools.Problem
 	switch {
 	case errors.As(err, &problem):
-		refuse(w, statusOf(problem.Code), problem.Code, problem.Error())
+		refusal.Write(w, statusOf(problem.Code), problem.Code, problem.Error())
 	case err != nil:
-		refuse(w, http.StatusInternalServerError, "internal_error", "the server failed")
+		refusal.Write(w, http.StatusInternalServerError, "internal_error", "the server failed")
 	case wantsPage(r):
 		p := pageOf(&a)
 		if a.CanApprove && r.URL.RawQuery == wrongPhrase {

@@ -10,6 +10,8 @@ import (
 	"net/http"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 // message is what the transports must know of a JSON-RPC message, read as the library reads it.
@@ -70,7 +72,7 @@ func (v versioned) isModern() bool { return mcp.IsModernProtocol(v.Params.Meta.P
 // browser cannot send JSON to another origin without asking first.
 func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
-		refuse(w, http.StatusUnsupportedMediaType, "not_json", "Content-Type must be application/json")
+		refusal.Write(w, http.StatusUnsupportedMediaType, "not_json", "Content-Type must be application/json")
 		return nil, false
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
@@ -78,11 +80,11 @@ func readMessage(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	switch {
 	case errors.As(err, &tooLarge):
 		w.Header().Set("Connection", "close")
-		refuse(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a message has at most %d bytes", maxRequest))
+		refusal.Write(w, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("a message has at most %d bytes", maxRequest))
 		return nil, false
 	case err != nil:
 		w.Header().Set("Connection", "close")
-		refuse(w, http.StatusBadRequest, "broken_off", "the message broke off")
+		refusal.Write(w, http.StatusBadRequest, "broken_off", "the message broke off")
 		return nil, false
 	}
 	return body, true

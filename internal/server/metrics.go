@@ -15,6 +15,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/policy"
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 )
 
@@ -96,9 +97,9 @@ func (v *service) refuseWebPages(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Header.Get("Origin") != "":
-			refuse(w, http.StatusForbidden, "forbidden_origin", "the metrics are for no web page")
+			refusal.Write(w, http.StatusForbidden, "forbidden_origin", "the metrics are for no web page")
 		case !v.isOwnName(r.Host):
-			refuse(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one; the operator can name it in --allowed-hosts")
+			refusal.Write(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one; the operator can name it in --allowed-hosts")
 		default:
 			next.ServeHTTP(w, r)
 		}

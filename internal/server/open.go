@@ -10,6 +10,7 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 // openSessions are the sessions over HTTP, and whose they are. An event stream is one for as long as
@@ -86,9 +87,9 @@ func (o *openSessions) owned(w http.ResponseWriter, r *http.Request, transport, 
 	s := o.get(transport, id)
 	switch {
 	case s == nil:
-		refuse(w, http.StatusNotFound, "unknown_session", "there is no such session, or it has ended; begin a new one")
+		refusal.Write(w, http.StatusNotFound, "unknown_session", "there is no such session, or it has ended; begin a new one")
 	case s.owner != callerOf(r.Context()):
-		refuse(w, http.StatusForbidden, "foreign_session", "the session belongs to another caller")
+		refusal.Write(w, http.StatusForbidden, "foreign_session", "the session belongs to another caller")
 	default:
 		return s
 	}

@@ -1,12 +1,13 @@
 package server
 
 import (
-	"encoding/json"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 // What a web page of an allowed origin may send and see.
@@ -51,11 +52,11 @@ func (a access) check(next http.Handler) http.Handler {
 		origins := r.Header.Values("Origin")
 		switch {
 		case !slices.Contains(a.hosts, withPort(r.Host, a.port)):
-			refuse(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one; the operator can name it in --allowed-hosts")
+			refusal.Write(w, http.StatusForbidden, "forbidden_host", "the Host header names another server than this one; the operator can name it in --allowed-hosts")
 		case len(origins) == 0 || len(origins) == 1 && a.isOwn(origins[0]):
 			next.ServeHTTP(w, r)
 		case len(origins) > 1 || !a.allows(origins[0]):
-			refuse(w, http.StatusForbidden, "forbidden_origin", "the Origin header names a page that may not call this server; the operator can add it to --allowed-origins")
+			refusal.Write(w, http.StatusForbidden, "forbidden_origin", "the Origin header names a page that may not call this server; the operator can add it to --allowed-origins")
 		default:
 			a.cross(next, w, r)
 		}
@@ -105,12 +106,4 @@ func withPort(host, port string) string {
 		return host
 	}
 	return net.JoinHostPort(strings.Trim(host, "[]"), port)
-}
-
-// refuse answers with a body that holds nothing of the request.
-func refuse(w http.ResponseWriter, status int, code, message string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": code, "message": message})
 }

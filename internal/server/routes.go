@@ -13,6 +13,7 @@ import (
 	mcpserver "github.com/mark3labs/mcp-go/server"
 
 	"github.com/tokenreeve/tokenreeve/auth"
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -126,7 +127,7 @@ func (v *service) bounded(next http.Handler) http.Handler {
 		if r.ContentLength != 0 && r.Method != http.MethodPost {
 			// A client is not seen to be gone before its body was read.
 			w.Header().Set("Connection", "close")
-			refuse(out, http.StatusBadRequest, "unexpected_body", "a request of this method has no body")
+			refusal.Write(out, http.StatusBadRequest, "unexpected_body", "a request of this method has no body")
 			return
 		}
 		next.ServeHTTP(out, r.WithContext(ctx))
@@ -139,7 +140,7 @@ func requirePrincipal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p, ok := auth.PrincipalFrom(r.Context())
 		if !ok || p.Name == "" {
-			refuse(w, http.StatusUnauthorized, "unauthorized", "it is not known who calls")
+			refusal.Write(w, http.StatusUnauthorized, "unauthorized", "it is not known who calls")
 			return
 		}
 		visitOf(r.Context()).principal = p
@@ -154,10 +155,10 @@ func (v *service) unlessStopping(method string, next http.Handler) http.Handler 
 		switch {
 		case v.work.IsStopping():
 			w.Header().Set("Connection", "close")
-			refuse(w, http.StatusServiceUnavailable, "server_stopping", "the server is shutting down; try again when it is back")
+			refusal.Write(w, http.StatusServiceUnavailable, "server_stopping", "the server is shutting down; try again when it is back")
 		case r.Method != method:
 			w.Header().Set("Allow", method)
-			refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "use "+method)
+			refusal.Write(w, http.StatusMethodNotAllowed, "method_not_allowed", "use "+method)
 		default:
 			next.ServeHTTP(w, r)
 		}
@@ -177,14 +178,14 @@ func (v *service) ready(w http.ResponseWriter, _ *http.Request) {
 // tooManySessions refuses a session beyond the cap.
 func tooManySessions(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "30")
-	refuse(w, http.StatusServiceUnavailable, "too_many_sessions",
+	refusal.Write(w, http.StatusServiceUnavailable, "too_many_sessions",
 		"as many sessions are open as the server keeps, for this caller or in all; end one that is not needed, or try again later (the operator can raise --max-sessions)")
 }
 
 // tooManyMessages refuses a message of a client that does not wait for, or read, its answers.
 func tooManyMessages(w http.ResponseWriter) {
 	w.Header().Set("Retry-After", "1")
-	refuse(w, http.StatusTooManyRequests, "too_many_messages", "too many messages of this caller were not answered yet; read the answers, then go on")
+	refusal.Write(w, http.StatusTooManyRequests, "too_many_messages", "too many messages of this caller were not answered yet; read the answers, then go on")
 }
 
 // giveBack returns memory to the system whenever the server has become quiet after work, until ctx is

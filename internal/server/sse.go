@@ -9,6 +9,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
+
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 // maxUnanswered is how many bytes of requests one event stream may owe answers to. One more may
@@ -58,7 +60,7 @@ func (v *service) openEvents(w http.ResponseWriter, r *http.Request) {
 func (v *service) eventMessage(w http.ResponseWriter, r *http.Request) {
 	id := r.URL.Query().Get("sessionId")
 	if id == "" {
-		refuse(w, http.StatusBadRequest, "no_session", "the URL lacks the sessionId of an event stream; open one at /sse")
+		refusal.Write(w, http.StatusBadRequest, "no_session", "the URL lacks the sessionId of an event stream; open one at /sse")
 		return
 	}
 	session := v.open.owned(w, r, TransportSSE, id)
@@ -74,9 +76,9 @@ func (v *service) eventMessage(w http.ResponseWriter, r *http.Request) {
 	m := parseMessage(body)
 	switch {
 	case isBatch(body):
-		refuse(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
+		refusal.Write(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
 	case m.JSONRPC != mcp.JSONRPC_VERSION:
-		refuse(w, http.StatusBadRequest, "not_json_rpc", "the message is not a JSON-RPC 2.0 object")
+		refusal.Write(w, http.StatusBadRequest, "not_json_rpc", "the message is not a JSON-RPC 2.0 object")
 	case m.isRequest():
 		if !session.calls.addWithin(m, len(body), v.messages.max, maxUnanswered) {
 			tooManyMessages(w)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/mark3labs/mcp-go/mcp"
 	mcpserver "github.com/mark3labs/mcp-go/server"
+
+	"github.com/tokenreeve/tokenreeve/internal/refusal"
 )
 
 func newStreamable(s *mcpserver.MCPServer, open *openSessions, o HTTPOptions, logger *slog.Logger) *mcpserver.StreamableHTTPServer {
@@ -43,7 +45,7 @@ func (v *service) postMessage(w http.ResponseWriter, r *http.Request) {
 	w = alive
 	switch {
 	case isBatch(body):
-		refuse(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
+		refusal.Write(w, http.StatusBadRequest, "batch", "the body is a batch; "+noBatches)
 	case !modern && m.Method != string(mcp.MethodInitialize) && !speaks(r.Header): // initialize negotiates it
 		wrongVersion(w)
 	case modern && m.Method == string(mcp.MethodSubscriptionsListen):
@@ -128,12 +130,12 @@ func speaks(h http.Header) bool {
 }
 
 func wrongVersion(w http.ResponseWriter) {
-	refuse(w, http.StatusBadRequest, "unsupported_version",
+	refusal.Write(w, http.StatusBadRequest, "unsupported_version",
 		"the Mcp-Protocol-Version header names a version that this server does not speak; it speaks "+strings.Join(mcp.ValidProtocolVersions, ", "))
 }
 
 func noSession(w http.ResponseWriter) {
-	refuse(w, http.StatusBadRequest, "no_session", "the request lacks the Mcp-Session-Id header; begin with initialize")
+	refusal.Write(w, http.StatusBadRequest, "no_session", "the request lacks the Mcp-Session-Id header; begin with initialize")
 }
 
 // read reads a message where the principal has not too many in work already. The caller calls done
