@@ -32,10 +32,10 @@ func (a *app) newKeysCommand() *cobra.Command {
 		Short: "Make keys for state.keys",
 		Long: "Prints a new age identity, as age-keygen does, and keeps it nowhere. Put it where every server\n" +
 			"of the database can read it, and name that place in the configuration as state.keys.\n\n" +
-			"The escrow is encrypted to it, and the keys of cursors, fingerprints and forms are derived from\n" +
-			"it: keep a copy where you keep other keys. To replace it, first add the new one as a further line\n" +
-			"on every server and restart them; then make it the first line; and remove the old one once nothing\n" +
-			"is left in escrow from its time.",
+			"The escrow is encrypted to it, and the keys of cursors and fingerprints are derived from it: keep a\n" +
+			"copy where you keep other keys. To replace it, first add the new one as a further line on every\n" +
+			"server and restart them; then make it the first line; and remove the old one once nothing is left\n" +
+			"in escrow from its time.",
 		Example: "  (umask 077; tokenreeve state new-keys > tokenreeve-keys)",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {

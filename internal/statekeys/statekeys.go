@@ -24,7 +24,8 @@ import (
 // tells nothing about that for another.
 type Purpose string
 
-// The purposes. Who changes one ends what was made with its keys.
+// The purposes. Another label is another key: running clients' cursors would be refused, and fingerprints
+// on record match nothing any more.
 const (
 	Cursors      Purpose = "cursor"
 	Fingerprints Purpose = "fingerprint"
