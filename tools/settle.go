@@ -37,6 +37,21 @@ func (e *Env) LookBack(ctx context.Context) {
 		e.Log.Warn("operation needs a look", "operation", op.ID, "outcome", op.Outcome, "tool", op.Tool, "connection", op.Connection, "started", op.Started)
 	}
 	e.clearOld(ctx)
+	e.tellUnreadable(ctx)
+}
+
+// tellUnreadable logs which secrets in escrow this server cannot read: its keys were lost, or are not
+// those of the servers that it shares the escrow with.
+func (e *Env) tellUnreadable(ctx context.Context) {
+	entries, err := e.Escrow.List(ctx)
+	if err != nil && ctx.Err() == nil {
+		e.Log.Error("escrow not readable", "error", err)
+	}
+	for _, entry := range entries {
+		if entry.Problem != nil {
+			e.Log.Error("a secret in escrow cannot be read", "operation", entry.OperationID, "error", entry.Problem)
+		}
+	}
 }
 
 // clearEvery is how often a server that runs on looks for what others left behind, and for

@@ -380,6 +380,11 @@ func TestSettleWithoutTheEscrow(t *testing.T) {
 	}
 	h.clock.advance(lease)
 	h.recorded(id).wantEnd("escrowed", "interrupted").says("the escrow cannot be read now")
+	again := h.restart(setup{})
+	again.env.LookBack(t.Context())
+	if log := again.log.String(); !strings.Contains(log, "a secret in escrow cannot be read") || !strings.Contains(log, id) {
+		t.Errorf("the next server's log is %s", log)
+	}
 	h.call(deliver, args{"operation_id": id}).fails("escrow_unusable")
 	if err := os.WriteFile(path, key, 0o600); err != nil {
 		t.Fatal(err)
