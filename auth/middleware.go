@@ -155,11 +155,11 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 	case errors.Is(err, ErrNoToken):
 		d.Refused("no_token")
 		d.Log.Debug("caller refused", "address", from.String(), "reason", err)
-		d.challenge(w, r, "", "send a bearer token in the Authorization header")
+		d.challenge(w, r, "", d.wanted(r))
 	case errors.Is(err, ErrNoRole):
 		d.Refused("no_role")
 		d.Log.Warn("caller refused", "address", from.String(), "principal", principal.Name, "reason", err)
-		d.Resource.Forbid(w, "insufficient_scope", "no role is mapped to this caller; ask the operator")
+		d.Resource.Forbid(w, "insufficient_scope", "no role is mapped to this caller; ask whoever runs this server for one")
 	case errors.Is(err, ErrUnavailable):
 		d.Refused("unavailable")
 		d.Log.Warn("caller refused", "address", from.String(), "reason", err)
@@ -179,6 +179,14 @@ func (d *door) admit(w http.ResponseWriter, r *http.Request) (Principal, bool) {
 const retryUnavailable = 5 * time.Second
 
 func (d *door) takesBasic(r *http.Request) bool { return d.Basic != nil && d.Basic(r) }
+
+// wanted tells a caller without a token how to present one.
+func (d *door) wanted(r *http.Request) string {
+	if d.takesBasic(r) {
+		return "send a bearer token in the Authorization header, or as the password of HTTP Basic"
+	}
+	return "send a bearer token in the Authorization header"
+}
 
 // basicAsBearer returns r with the password of HTTP Basic as its bearer token. The user's name says
 // nothing: the token does.

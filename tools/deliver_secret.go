@@ -15,7 +15,7 @@ import (
 
 // deliverSecretIn are the arguments of deliver_secret.
 type deliverSecretIn struct {
-	OperationID string `json:"operation_id" jsonschema_description:"of what is escrowed"`
+	OperationID string `json:"operation_id" jsonschema_description:"id of what is escrowed"`
 	DeliverTo   string `json:"deliver_to,omitempty" jsonschema_description:"SINK/KEY; default: where it should have gone"`
 }
 

@@ -297,10 +297,13 @@ func (c *Call) roleAllows(t Tool) bool {
 	return slices.ContainsFunc(c.Connections, func(x *Connection) bool { return t.allowedTo(c.Principal, x.Name) })
 }
 
+// nextRole does not say "the operator", which is a role too.
+const nextRole = "ask whoever runs this server for another role"
+
 // handle carries the call out, if the caller's role allows the tool at all.
 func (c *Call) handle(ctx context.Context, raw json.RawMessage) (any, error) {
 	if !c.roleAllows(c.Tool) {
-		return nil, &Problem{Code: "role_refused", Message: "the role " + string(c.Principal.Role) + " may not use " + c.Tool.Name, Next: "ask the operator"}
+		return nil, &Problem{Code: "role_refused", Message: "the role " + string(c.Principal.Role) + " may not use " + c.Tool.Name, Next: nextRole}
 	}
 	return c.Tool.handle(ctx, c, raw)
 }
@@ -371,7 +374,7 @@ func (c *Call) connection(ctx context.Context, name string) (*Connection, error)
 			return nil, &Problem{
 				Code: "role_refused", Valid: names,
 				Message: fmt.Sprintf("the role %s may not use %s on connection %s", c.Principal.Role, c.Tool.Name, name),
-				Next:    "ask the operator",
+				Next:    nextRole,
 			}
 		}
 		return nil, &Problem{

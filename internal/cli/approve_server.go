@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -200,6 +201,15 @@ func (e *refusedError) Error() string {
 	return fmt.Sprintf("the server refuses this: %s (status %d)", e.message, e.status)
 }
 
+// unreachable says why the server could not be asked, and what to do where its certificate is one's own.
+func unreachable(err error) error {
+	if unknown := (x509.UnknownAuthorityError{}); errors.As(err, &unknown) {
+		return errors.New(`the server's certificate is of an authority that this machine does not know: name that authority's ` +
+			`certificate in a configuration, {"ca_file": "/path/to/ca.pem"}, and give it with --config`)
+	}
+	return fmt.Errorf("the server cannot be asked: %s", sanitize.Message(err.Error()))
+}
+
 // send asks the server, and follows no redirect.
 func (r *remote) send(ctx context.Context, method string, body []byte) (tools.Approvable, error) {
 	ctx, cancel := context.WithTimeout(ctx, approveTime)
@@ -215,7 +225,7 @@ func (r *remote) send(ctx context.Context, method string, body []byte) (tools.Ap
 	}
 	response, err := r.http.Do(request)
 	if err != nil {
-		return tools.Approvable{}, fmt.Errorf("the server cannot be asked: %s", sanitize.Message(err.Error()))
+		return tools.Approvable{}, unreachable(err)
 	}
 	defer response.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxApproval+1))

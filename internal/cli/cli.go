@@ -101,7 +101,28 @@ func (a *app) rootCommand() *cobra.Command {
 		a.doctorCommand(),
 		a.versionCommand(),
 	)
+	explainUsage(root)
 	return root
+}
+
+// explainUsage lets a command line that cannot be understood be answered with what would be.
+func explainUsage(cmd *cobra.Command) {
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	})
+	for _, sub := range cmd.Commands() {
+		explainUsage(sub)
+	}
+	check := cmd.Args
+	if check == nil {
+		return
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return fmt.Errorf("%w; usage: %s; see %s --help", err, cmd.UseLine(), cmd.CommandPath())
+		}
+		return nil
+	}
 }
 
 // configuration reads the configuration as the flags say.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 
 	mcpserver "github.com/mark3labs/mcp-go/server"
 	"github.com/spf13/cobra"
@@ -132,7 +133,7 @@ func (a *app) serveHTTP(ctx context.Context, s instance, mcp *mcpserver.MCPServe
 			return errors.Join(err, listener.Close())
 		}
 	}
-	a.announce(c.Transport, listener.URL, metrics, shown)
+	a.announce(c, listener.URL, metrics, shown)
 	door := auth.Options{
 		Resource: s.config.Auth.OIDC.AsResource(), BehindProxy: c.BehindTLSProxy, TrustedProxies: proxies, Basic: server.TakesBasic, Log: s.log,
 		Refused: s.env.Telemetry.Refused,
@@ -148,12 +149,15 @@ func (a *app) serveHTTP(ctx context.Context, s instance, mcp *mcpserver.MCPServe
 }
 
 // announce says where the server serves, and shows a bearer token that was just made; "": none was.
-func (a *app) announce(transports, url string, metrics net.Listener, token string) {
-	if transports != config.TransportSSE {
+func (a *app) announce(c config.Serve, url string, metrics net.Listener, token string) {
+	if c.Transport != config.TransportSSE {
 		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/mcp\n", url)
 	}
-	if transports != config.TransportHTTP {
+	if c.Transport != config.TransportHTTP {
 		fmt.Fprintf(a.streams.Err, "tokenreeve serves %s/sse\n", url)
+	}
+	if len(c.AllowedHosts) > 0 {
+		fmt.Fprintf(a.streams.Err, "clients must call it %s\n", strings.Join(c.AllowedHosts, " or "))
 	}
 	if metrics != nil {
 		fmt.Fprintf(a.streams.Err, "tokenreeve serves http://%s/metrics\n", metrics.Addr())

@@ -57,7 +57,8 @@ func TestNewTokenRefuses(t *testing.T) {
 		"unknown role": {[]string{"ci-bot", "--role", "owner\x1b[31m"}, `--role "owner[31m" is no role`},
 		"no caller's":  {[]string{"ci-bot", "--role", "none"}, `--role "none" is no role`},
 		"name":         {[]string{"token:x\n", "--role", "viewer"}, `"token:x " is no caller's name`},
-		"no name":      {[]string{"--role", "viewer"}, "accepts 1 arg(s)"},
+		"no name":      {[]string{"--role", "viewer"}, "accepts 1 arg(s), received 0; usage: tokenreeve auth new-token NAME --role ROLE [flags]; see tokenreeve auth new-token --help"},
+		"unknown flag": {[]string{"ci-bot", "--rle", "viewer"}, "unknown flag: --rle; see tokenreeve auth new-token --help"},
 	} {
 		stdout, stderr := run(t, nil, 1, "", append([]string{"auth", "new-token"}, tt.args...)...)
 		if stdout != "" || !strings.Contains(stderr, tt.want) {

@@ -199,6 +199,9 @@ func TestServeSettings(t *testing.T) {
 	if strings.Contains(s.err.String(), "/sse") {
 		t.Errorf("server-sent events are served:\n%s", s.err)
 	}
+	if !strings.Contains(s.err.String(), "clients must call it other.example or 127.0.0.1:80\n") {
+		t.Errorf("the names of the server are not shown:\n%s", s.err)
+	}
 	send := func(host, origin string) *http.Response {
 		t.Helper()
 		response, _ := s.send(t, http.MethodPost, "/mcp", initializeMessage, func(r *http.Request) {

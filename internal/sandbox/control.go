@@ -126,7 +126,8 @@ func (s *Sandbox) control(r *http.Request, path []string, body []byte) answer {
 	if len(path) == 3 && path[0] == "tokens" {
 		return s.controlToken(r.Method, path[1], path[2], body)
 	}
-	return controlError(http.StatusNotFound, fmt.Errorf("no control endpoint %s /_sandbox/%s", r.Method, strings.Join(path, "/")))
+	return controlError(http.StatusNotFound, fmt.Errorf("no control endpoint %s /_sandbox/%s; there are GET access, state, secrets, requests, faults; "+
+		"POST faults, canary, tokens, tokens/VENDOR/ID; DELETE requests, faults, tokens/VENDOR/ID", r.Method, strings.Join(path, "/")))
 }
 
 // decodeStrict refuses unknown members: a mistyped one must not be ignored.

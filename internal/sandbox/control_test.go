@@ -124,6 +124,11 @@ func TestControlTokens(t *testing.T) {
 	b.control("POST", "tokens", `{"vendor":"mailtrap","id":`+own+`}`).want(t, 400, "exists")
 }
 
+func TestControlNamesWhatThereIs(t *testing.T) {
+	b := open(t, sandbox.Options{})
+	b.send("GET", b.access.Control, "").want(t, 404, "POST faults")
+}
+
 func TestControlIsLocal(t *testing.T) {
 	b := open(t, sandbox.Options{})
 	b.send("GET", b.access.Control+"secrets", "", "Origin: http://evil.example").want(t, 403)

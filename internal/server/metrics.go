@@ -28,7 +28,7 @@ const maxWatchers = 64
 func (v *service) metrics(w http.ResponseWriter, r *http.Request) {
 	p, _ := auth.PrincipalFrom(r.Context())
 	if !p.Allows(policy.Read, "") {
-		v.options.Resource.Forbid(w, "role_refused", fmt.Sprintf("the role %s may not read the metrics; ask the operator", p.Role))
+		v.options.Resource.Forbid(w, "role_refused", fmt.Sprintf("the role %s may not read the metrics; ask whoever runs this server for another role", p.Role))
 		return
 	}
 	v.writeMetrics(w, r, func(connection string) bool { return p.Allows(policy.Read, connection) })
