@@ -2,7 +2,7 @@
 // tokens at Atlassian Cloud, LaunchDarkly and Mailtrap.
 package main
 
-//go:generate go run ./internal/docgen -readme README.md -metrics docs/telemetry.md
+//go:generate go run ./internal/docgen -readme README.md -tools docs/tools.md -metrics docs/telemetry.md
 
 import (
 	"context"

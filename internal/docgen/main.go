@@ -1,4 +1,4 @@
-// Command docgen writes the generated parts of documents: the table of tools and that of metrics.
+// Command docgen writes the generated parts of documents: the tables of tools and that of metrics.
 package main
 
 import (
@@ -15,10 +15,16 @@ import (
 )
 
 func main() {
-	readme := flag.String("readme", "README.md", "the file with the table of tools")
+	readme := flag.String("readme", "README.md", "the file with the short table of tools")
+	toolsFile := flag.String("tools", "docs/tools.md", "the file with the whole table of tools")
 	metrics := flag.String("metrics", "docs/telemetry.md", "the file with the table of metrics")
 	flag.Parse()
-	if err := errors.Join(update(*readme, "tools", toolTable()), update(*metrics, "metrics", metricTable())); err != nil {
+	err := errors.Join(
+		update(*readme, "tools", shortToolTable()),
+		update(*toolsFile, "tools", toolTable()),
+		update(*metrics, "metrics", metricTable()),
+	)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "docgen:", err)
 		os.Exit(1)
 	}
@@ -49,6 +55,17 @@ func metricTable() string {
 			labels = "`" + strings.Join(f.Labels, "`, `") + "`"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.Name, f.Kind, labels, f.Help)
+	}
+	return b.String()
+}
+
+// shortToolTable says what each tool is for: the first sentence of what clients read.
+func shortToolTable() string {
+	var b strings.Builder
+	b.WriteString("| tool | what it does | confirm code |\n| --- | --- | --- |\n")
+	for _, t := range tools.All() {
+		first, _, _ := strings.Cut(t.Description, ". ")
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", t.Name, strings.TrimSuffix(first, "."), confirmation(t))
 	}
 	return b.String()
 }

@@ -497,7 +497,7 @@ func statusMeaning(status int, isChange bool) (providers.Code, string, string) {
 			"ask the operator to renew the connection's credential; it may be wrong, expired, of the wrong kind, or too weak"
 	case status == http.StatusForbidden:
 		return providers.CodeForbidden, "the credential may not do this",
-			"ask the operator for a credential with the rights that the README names for this tool"
+			"ask the operator for a credential with the rights that docs/tools.md names for this tool"
 	case status == http.StatusNotFound:
 		return providers.CodeNotFound, "the vendor knows no such record", "list tokens to find the right id"
 	case status == http.StatusConflict:
