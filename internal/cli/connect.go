@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/config"
@@ -110,7 +109,7 @@ func (a *app) build(c config.Config) (instance, error) {
 		Ledger: s.ledger, HasLedger: s.hasLedger,
 		Escrow: s.escrow, EscrowRetention: c.EscrowRetention,
 		Approval: c.HumanApproval.Policy(), Stdio: !a.listens(c), ApproveCommand: a.approveCommand(c), ApprovedOverHTTP: c.Auth.HasApprovers(),
-		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: time.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
+		ReadOnly: c.ReadOnly, Setup: c.Setup, Log: log, Now: s.ledger.Now, VendorTime: c.Timeout, Work: tools.NewTracker(),
 	}
 	return instance{config: c, env: env, store: s, log: log, close: func() {
 		hc.CloseIdleConnections()

@@ -113,6 +113,9 @@ func (s *store) close() error {
 // readyTime bounds what a server that listens does with its store first.
 const readyTime = 30 * time.Second
 
+// fastClock is how far the database's clock may be from this machine's before the log tells.
+const fastClock = 5 * time.Second
+
 // ready finds out, before a server listens, whether what several servers share can be used, and makes
 // the tables. Files of this machine are judged where they are needed.
 func (s *store) ready(ctx context.Context, log *slog.Logger) error {
@@ -132,6 +135,9 @@ func (s *store) ready(ctx context.Context, log *slog.Logger) error {
 	}
 	if err != nil {
 		return fmt.Errorf("state.postgres: %w", err)
+	}
+	if ahead := s.db.Ahead(); ahead.Abs() > fastClock {
+		log.Warn("this machine's clock differs from the database server's, which counts; mend it: tokens of callers are judged by this one", "database_ahead", ahead.Round(time.Millisecond).String())
 	}
 	isNew, err := s.escrow.Join(ctx)
 	if err != nil {

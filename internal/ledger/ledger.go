@@ -111,6 +111,9 @@ func Exists(path string) bool {
 	return err == nil
 }
 
+// Now is the time by which the ledger judges: for all who share it the same.
+func (l *Ledger) Now() time.Time { return l.now() }
+
 // Open opens the ledger now.
 func (l *Ledger) Open(ctx context.Context) error {
 	_, err := l.database(ctx)

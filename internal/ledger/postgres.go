@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/postgres"
 )
@@ -24,7 +25,15 @@ type postgresDB struct {
 // the error wraps [postgres.ErrOutcomeUnknown] beside [ErrUnavailable], and what was to be recorded may
 // be on record. Nobody acts on it: once the database is back, an intent that Begin left is refused, and
 // a code that TakePreview spent is given back; [Lease.Finish], called again, finds its own outcome.
+//
+// Its clock is the database server's: those of replicas differ, and a lease that one of them took for
+// over too early would be an operation that is ended while its process lives.
 func NewPostgres(db *postgres.DB, o Options) *Ledger {
+	machine := o.Now
+	if machine == nil {
+		machine = time.Now
+	}
+	o.Now = func() time.Time { return machine().Add(db.Ahead()) }
 	return newLedger(o, func(ctx context.Context) (database, error) {
 		if err := db.Migrate(ctx, postgresComponent, postgresMigrations()); err != nil {
 			return nil, postgresError(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/postgres"
 	"github.com/tokenreeve/tokenreeve/internal/postgres/postgrestest"
+	"github.com/tokenreeve/tokenreeve/internal/secret"
 )
 
 func TestPostgres(t *testing.T) {
@@ -491,4 +492,38 @@ func TestDocumentedRights(t *testing.T) {
 	behind, end := connect(u.String(), ledger.Options{})
 	t.Cleanup(func() { must(t, end()) })
 	wantErr(t, behind.Open(t.Context()), ledger.ErrUnavailable, "lacks a right", "docs/replicas.md")
+}
+
+// A replica whose clock is a minute from another's takes no operation of its from it while it lives, and
+// no code for over; what each of them records is by one clock.
+func TestClocksOfReplicasDiffer(t *testing.T) {
+	t.Parallel()
+	dsn := databases.Get(t)
+	replica := func(ahead time.Duration) *ledger.Ledger {
+		t.Helper()
+		now := func() time.Time { return time.Now().Add(ahead) }
+		db := postgres.New(postgres.Fixed(secret.New(dsn)), postgres.Options{Now: now})
+		l := ledger.NewPostgres(db, ledger.Options{Now: now})
+		t.Cleanup(func() { must(t, errors.Join(l.Close(), db.Close())) })
+		must(t, l.Open(t.Context()))
+		return l
+	}
+	right, fast, slow := replica(0), replica(11*time.Minute), replica(-11*time.Minute)
+	for _, l := range []*ledger.Ledger{right, fast, slow} {
+		s := begin(t, l, intent("t"))
+		_, code := openPreview(t, l, "local")
+		for _, other := range []*ledger.Ledger{right, fast, slow} {
+			if drift := time.Until(other.Now()).Abs(); drift > 10*time.Second {
+				t.Errorf("a ledger is %s from the database", drift)
+			}
+			cutOff, err := other.Unfinished(t.Context())
+			must(t, err)
+			wantEqual(t, len(cutOff), 0)
+			_, err = other.Claim(t.Context(), s.ID())
+			wantErr(t, err, ledger.ErrHeld)
+		}
+		finish(t, s, ledger.Done)
+		wantEqual(t, take(t, slow, code).Verdict, ledger.Accepted)
+	}
+	wantIntact(t, right)
 }

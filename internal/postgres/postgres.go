@@ -47,6 +47,8 @@ type Options struct {
 	// Patience is how long a transaction waits for those of other processes, and for the server to
 	// come back where a commit was cut off; default 10 s.
 	Patience time.Duration
+	// Now is this machine's clock; default time.Now. See [DB.Ahead].
+	Now func() time.Time
 }
 
 // DB is a database that several processes share. It is safe for concurrent use. No error of it
@@ -56,6 +58,7 @@ type DB struct {
 	pool     *sql.DB
 	patience time.Duration
 	process  string // random, of this DB in this process
+	clock    *clock
 }
 
 // New returns the database that source leads to. It reads nothing and connects to nothing: that
@@ -64,11 +67,15 @@ func New(source Source, o Options) *DB {
 	if o.Patience <= 0 {
 		o.Patience = 10 * time.Second
 	}
-	pool := sql.OpenDB(connector{source, o.Patience})
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	c := &clock{now: o.Now}
+	pool := sql.OpenDB(connector{source, o.Patience, c})
 	pool.SetMaxOpenConns(mostConnections)
 	pool.SetMaxIdleConns(idleConnections)
 	pool.SetConnMaxLifetime(connectionLife)
-	return &DB{pool: pool, patience: o.Patience, process: uuid.NewString()}
+	return &DB{pool: pool, patience: o.Patience, process: uuid.NewString(), clock: c}
 }
 
 // Open connects now, so that what is wrong shows at the start.
@@ -83,6 +90,7 @@ func (db *DB) Close() error { return db.pool.Close() }
 type connector struct {
 	source   Source
 	patience time.Duration
+	clock    *clock
 }
 
 // Connect implements driver.Connector. Its errors are explained already: those of the driver hold
@@ -177,6 +185,14 @@ func (c connector) prepare(ctx context.Context, conn *pgx.Conn) error {
 		return errors.Join(unavailable(nil, "the database has the encoding %q; create one with ENCODING 'UTF8'", encoding), conn.Close(ctx))
 	}
 	_, err := conn.Exec(ctx, bounds, pgx.QueryExecModeExec, strconv.FormatInt(c.patience.Milliseconds(), 10))
+	if err == nil {
+		var server time.Time
+		sent := c.clock.now()
+		err = conn.QueryRow(ctx, `SELECT clock_timestamp()`, pgx.QueryExecModeExec).Scan(&server)
+		if err == nil {
+			c.clock.note(sent, server)
+		}
+	}
 	if err != nil {
 		return errors.Join(err, conn.Close(ctx))
 	}

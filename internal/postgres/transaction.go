@@ -148,10 +148,16 @@ func (w *Writer) Write(ctx context.Context, f func(*sql.Tx) error) error {
 // begin takes the writer's lock until the end of the transaction, and leaves a mark that tells later
 // whether it was committed.
 func (w *Writer) begin(ctx context.Context, tx *sql.Tx, mark string) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO tokenreeve_writers (writer, mark, at) SELECT $1::text, $2::text, now() FROM pg_advisory_xact_lock($3)
-		ON CONFLICT (writer) DO UPDATE SET mark = excluded.mark, at = excluded.at`, w.id(), mark, lockKey(w.name))
-	if err != nil || w.swept {
+	var server time.Time
+	sent := w.db.clock.now()
+	err := tx.QueryRowContext(ctx, `INSERT INTO tokenreeve_writers (writer, mark, at) SELECT $1::text, $2::text, now() FROM pg_advisory_xact_lock($3)
+		ON CONFLICT (writer) DO UPDATE SET mark = excluded.mark, at = excluded.at RETURNING clock_timestamp()`, w.id(), mark, lockKey(w.name)).Scan(&server)
+	if err != nil {
 		return err
+	}
+	w.db.clock.note(sent, server)
+	if w.swept {
+		return nil
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM tokenreeve_writers WHERE writer LIKE $1 AND at < now() - interval '`+markLife+`'`, w.name+"/%")
 	return err
