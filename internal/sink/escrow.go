@@ -279,10 +279,7 @@ func (e *Escrow) Put(ctx context.Context, operationID string, s secret.Secret, m
 
 // Get returns the secret of an operation. A missing one is fs.ErrNotExist.
 func (e *Escrow) Get(ctx context.Context, operationID string) (secret.Secret, Meta, error) {
-	if err := errors.Join(ctx.Err(), checkOperationID(operationID)); err != nil {
-		return secret.Secret{}, Meta{}, escrowError(err)
-	}
-	data, err := e.store.read(ctx, operationID)
+	data, err := e.read(ctx, operationID)
 	if err != nil {
 		return secret.Secret{}, Meta{}, escrowError(err)
 	}
@@ -292,11 +289,16 @@ func (e *Escrow) Get(ctx context.Context, operationID string) (secret.Secret, Me
 
 // Export returns the encrypted file of an operation, as age reads it. A missing one is fs.ErrNotExist.
 func (e *Escrow) Export(ctx context.Context, operationID string) ([]byte, error) {
-	if err := errors.Join(ctx.Err(), checkOperationID(operationID)); err != nil {
-		return nil, escrowError(err)
-	}
-	data, err := e.store.read(ctx, operationID)
+	data, err := e.read(ctx, operationID)
 	return data, escrowError(err)
+}
+
+// read reads what was put in escrow under an operation's id, and under no other name.
+func (e *Escrow) read(ctx context.Context, operationID string) ([]byte, error) {
+	if err := errors.Join(ctx.Err(), checkOperationID(operationID)); err != nil {
+		return nil, err
+	}
+	return e.store.read(ctx, operationID)
 }
 
 // Delete removes the secret of an operation, for good when Delete returns. A missing one is no error.
@@ -320,8 +322,8 @@ func (e *Escrow) List(ctx context.Context) ([]Entry, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, escrowError(err)
 		}
-		data, err := e.store.read(ctx, entry.OperationID)
-		if errors.Is(err, fs.ErrNotExist) { // delivered meanwhile
+		data, err := e.read(ctx, entry.OperationID) // the store lists whatever is there, by any name
+		if errors.Is(err, fs.ErrNotExist) {         // delivered meanwhile
 			continue
 		}
 		entry.Problem = err

@@ -165,9 +165,6 @@ func insertEscrowed(ctx context.Context, tx *sql.Tx, operationID string, data []
 }
 
 func (t *escrowTable) read(ctx context.Context, operationID string) (data []byte, err error) {
-	if err := checkOperationID(operationID); err != nil {
-		return nil, err
-	}
 	err = t.query(ctx, func(tx *sql.Tx) error {
 		data, err = readEscrowed(ctx, tx, operationID)
 		return err
