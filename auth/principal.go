@@ -66,6 +66,24 @@ func (p Principal) Allows(class policy.Class, connection string) bool {
 	return false
 }
 
+// RoleOn returns the most far-reaching role on the connection, for people; RoleNone: there is none.
+func (p Principal) RoleOn(connection string) Role {
+	if p.IsLocal {
+		return p.Role
+	}
+	role := RoleNone
+	for _, g := range p.grants {
+		there := g.on(connection)
+		if there.rank() > g.Role.rank() { // it never widens
+			there = g.Role
+		}
+		if there.rank() > role.rank() {
+			role = there
+		}
+	}
+	return role
+}
+
 // MayApprove reports whether the caller may approve a preview of the principal named owner on the
 // connection. Apart from the local user, nobody approves their own.
 func (p Principal) MayApprove(owner, connection string) bool {

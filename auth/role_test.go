@@ -94,6 +94,11 @@ func TestNarrowed(t *testing.T) {
 			if p.MayApprove("token:y", "acme") != tt.approves || p.IsAdmin != tt.isAdmin || p.Role != tt.role {
 				t.Errorf("approves %v, admin %v, role %q", p.MayApprove("token:y", "acme"), p.IsAdmin, p.Role)
 			}
+			for connection, role := range map[string]auth.Role{"acme": tt.acme, "other": tt.other} {
+				if got := p.RoleOn(connection); role != "" && got != role || role == "" && slices.Contains([]auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin}, got) {
+					t.Errorf("role %q on %s", got, connection)
+				}
+			}
 			if p.MayApprove("token:x", "acme") || p.MayApprove("token:x", "other") {
 				t.Error("the caller may approve their own preview")
 			}

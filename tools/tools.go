@@ -303,7 +303,7 @@ const nextRole = "ask whoever runs this server for another role"
 // handle carries the call out, if the caller's role allows the tool at all.
 func (c *Call) handle(ctx context.Context, raw json.RawMessage) (any, error) {
 	if !c.roleAllows(c.Tool) {
-		return nil, &Problem{Code: "role_refused", Message: "the role " + string(c.Principal.Role) + " may not use " + c.Tool.Name, Next: nextRole}
+		return nil, c.roleRefused("", nil)
 	}
 	return c.Tool.handle(ctx, c, raw)
 }
@@ -371,11 +371,7 @@ func (c *Call) connection(ctx context.Context, name string) (*Connection, error)
 			return nil, c.notOffered(connection, names)
 		}
 		if !c.Tool.allowedTo(c.Principal, name) {
-			return nil, &Problem{
-				Code: "role_refused", Valid: names,
-				Message: fmt.Sprintf("the role %s may not use %s on connection %s", c.Principal.Role, c.Tool.Name, name),
-				Next:    nextRole,
-			}
+			return nil, c.roleRefused(name, names)
 		}
 		return nil, &Problem{
 			Code: "policy_refused", Valid: names,
@@ -384,6 +380,22 @@ func (c *Call) connection(ctx context.Context, name string) (*Connection, error)
 		}
 	}
 	return nil, &Problem{Code: "unknown_connection", Message: fmt.Sprintf("there is no connection %q", clean(name)), Valid: names, Next: "choose one of valid"}
+}
+
+// roleRefused refuses what the caller's role does not allow on the connection, or on none: "".
+func (c *Call) roleRefused(connection string, others []string) error {
+	role := string(c.Principal.Role)
+	message := fmt.Sprintf("the role %s may not use %s", role, c.Tool.Name)
+	there := string(c.Principal.RoleOn(connection))
+	switch {
+	case connection != "" && there != role:
+		message = fmt.Sprintf("the role %s is narrowed to %s on connection %s, and may not use %s there", role, there, connection, c.Tool.Name)
+	case connection != "":
+		message += " on connection " + connection
+	case c.Tool.Serves != nil:
+		message += " on any connection"
+	}
+	return &Problem{Code: "role_refused", Valid: others, Message: message, Next: nextRole}
 }
 
 // notOffered says what the vendor behind a connection can do instead.

@@ -101,6 +101,13 @@ func TestRolesOverHTTP(t *testing.T) {
 				if allowed := role == "admin" || role == "operator"; allowed != (content["confirm"] != nil) || !allowed && !strings.Contains(text, "role_refused") {
 					t.Errorf("revoke_token: %s", text)
 				}
+				says := map[string]string{
+					"viewer": "the role viewer may not use revoke_token on any connection",
+					"narrow": "the role operator is narrowed to viewer on connection mailtrap, and may not use revoke_token there",
+				}[role]
+				if !strings.Contains(text, says) {
+					t.Errorf("revoke_token: %s", text)
+				}
 				bulk := map[string]any{"connection": "ld", "query": "x", "reason": "test"}
 				if _, text := callTool(t, c, "bulk_revoke_tokens", bulk); (role == "admin") == strings.Contains(text, "role_refused") {
 					t.Errorf("bulk_revoke_tokens: %s", text)
