@@ -24,7 +24,7 @@ demo: build ## the whole job against simulated vendors
 	./bin/tokenreeve demo
 
 test: ## all tests, with the race detector
-	go test $(RACE) -shuffle=on ./...
+	go test $(RACE) -shuffle=on -timeout 30m ./...
 	go test -trimpath -tags otel ./internal/telemetry
 	@test -n "$$TOKENREEVE_TEST_POSTGRES" || echo 'The tests that need PostgreSQL were skipped: `.ci/postgres make test` runs them too.'
 
