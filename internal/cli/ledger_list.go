@@ -115,7 +115,7 @@ func records(ctx context.Context, l *ledger.Ledger, q ledger.Query) (found []rec
 			return nil, false, err
 		}
 		for _, op := range page.Operations {
-			found = append(found, recordOf(op, time.Now()))
+			found = append(found, recordOf(op, l.Now()))
 		}
 		q.After, more = page.Next, page.Next > 0
 		if !more {

@@ -62,7 +62,7 @@ func (a *app) show(ctx context.Context, l *ledger.Ledger, id string, asJSON bool
 	if err != nil {
 		return err
 	}
-	shown := recordOf(op, time.Now())
+	shown := recordOf(op, l.Now())
 	if asJSON {
 		return printJSON(a.streams.Out, struct {
 			Operation record         `json:"operation"`
