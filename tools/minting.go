@@ -107,13 +107,13 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 
 // isMade reports whether the secret of a token of the operation's account came to another operation, of
 // any server.
-func (o *operation) isMade(ctx context.Context, token string) bool {
+func (o *operation) isMade(ctx context.Context, token string) (bool, error) {
 	of := o.lease.Operation()
 	made, err := o.call.Ledger.IsMade(ctx, of.Provider, of.Account, token)
 	if err != nil {
 		o.call.Log.Error("the ledger cannot be read", "error", err)
 	}
-	return made
+	return made, err
 }
 
 // notMinted ends an operation whose vendor refused, or whose answer was lost. Of a lost

@@ -2,6 +2,7 @@ package launchdarkly
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -53,7 +54,12 @@ func (p *Provider) search(ctx context.Context, spec TokenSpec, sent sending, isO
 	from, to := p.around(sent, l.began)
 	found := slices.DeleteFunc(like, func(t providers.Token) bool {
 		made, ok := t.Created.Time()
-		return !ok || made.Before(from) || made.After(to) || p.made.has(t.ID) || providers.IsMade(ctx, t.ID)
+		if !ok || made.Before(from) || made.After(to) || p.made.has(t.ID) {
+			return true
+		}
+		isMade, unknown := providers.IsMade(ctx, t.ID)
+		err = errors.Join(err, unknown)
+		return isMade
 	})
 	const again = "call list_tokens in a minute with the name as query: a token made at the time of this call that nobody has the secret of " +
 		"gets a new one from rotate_token; where there is none, call create_launchdarkly_token again"

@@ -2,6 +2,7 @@ package launchdarkly_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -205,6 +206,17 @@ func TestLostCreationAfterAGoodOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Where it cannot be told who has the secret of a token, nobody is told to end it as one that nobody has.
+func TestLostCreationWhereNobodyKnowsWhoHasTheSecret(t *testing.T) {
+	t.Parallel()
+	s, p := simulated(t)
+	order(t, s, creating(sandbox.FaultLostAnswer))
+	unknown := providers.WithMade(t.Context(), func(context.Context, string) (bool, error) { return false, errors.New("the record cannot be read") })
+	_, err := p.Create(unknown, launchdarkly.TokenSpec{Name: "n", CustomRoles: []string{"auditor"}})
+	after := idsOf(s)
+	wantLost(t, s, err, providers.HappenedUnknown, after[len(after)-1:], "cannot be told")
 }
 
 // Moments are compared on the vendor's clock; where it is not told, on ours with

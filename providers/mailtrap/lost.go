@@ -59,12 +59,19 @@ func (p *Provider) lostCreation(ctx context.Context, name string, before map[str
 	ctx, cancel := context.WithTimeout(ctx, maxLook)
 	defer cancel()
 	var found []providers.Token
+	var unknown error
 	listErr := p.each(ctx, func(r *record) {
-		if id := string(r.ID); string(r.Name) == name && !before[id] && !p.wasMade(ctx, id) {
+		id := string(r.ID)
+		if string(r.Name) != name || before[id] {
+			return
+		}
+		isMade, err := p.wasMade(ctx, id)
+		unknown = errors.Join(unknown, err)
+		if !isMade {
 			found = append(found, p.token(r, p.now()))
 		}
 	})
-	return providers.WithLost(err, foundNew(found, again, listErr))
+	return providers.WithLost(err, foundNew(found, again, errors.Join(listErr, unknown)))
 }
 
 // foundNew judges what is new in the list. That nothing is new proves nothing: the
@@ -101,30 +108,43 @@ func (p *Provider) lostReset(ctx context.Context, old *record, m *minted, err er
 	id := string(old.ID)
 	p.rememberReset(id) // if it now has an end of life, then by this reset
 	if checkTokenID(string(m.ID)) == nil && m.ID != old.ID {
-		return providers.WithLost(err, wasReset(id, p.graceEnd(ctx, id), []providers.Token{p.token(&m.record, p.now())}))
+		return providers.WithLost(err, wasReset(id, p.graceEnd(ctx, id), []providers.Token{p.token(&m.record, p.now())}, true))
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxLook)
 	defer cancel()
-	var now *record
-	var successors []providers.Token
-	listErr := p.each(ctx, func(r *record) {
-		switch {
-		case r.ID == old.ID:
-			now = r
-		case r.Name == old.Name+" "+r.ID && r.Resources.key() == old.Resources.key() && !p.wasMade(ctx, string(r.ID)):
-			successors = append(successors, p.token(r, p.now()))
+	seen := afterReset{areOrphans: true}
+	seen.err = p.each(ctx, func(r *record) {
+		if r.ID == old.ID {
+			seen.now = r
+			return
+		}
+		if r.Name != old.Name+" "+r.ID || r.Resources.key() != old.Resources.key() {
+			return
+		}
+		isMade, unknown := p.wasMade(ctx, string(r.ID))
+		seen.areOrphans = seen.areOrphans && unknown == nil
+		if !isMade {
+			seen.successors = append(seen.successors, p.token(r, p.now()))
 		}
 	})
-	return providers.WithLost(err, judgeReset(id, now, successors, providers.VendorFailed(err), listErr))
+	return providers.WithLost(err, judgeReset(id, seen, providers.VendorFailed(err)))
 }
 
-// judgeReset says whether the old token was reset by its record as it is now, nil
-// where the list did not hold it.
-func judgeReset(id string, now *record, successors []providers.Token, isOver bool, err error) providers.Lost {
+// afterReset is what the list shows after a reset whose answer was lost.
+type afterReset struct {
+	now        *record           // of the old token; nil: the list did not hold it
+	successors []providers.Token // that may have come of it
+	areOrphans bool              // it is known that nobody has the successors' secrets
+	err        error             // why the list is not whole
+}
+
+// judgeReset says whether the old token was reset by its record as it is now.
+func judgeReset(id string, seen afterReset, isOver bool) providers.Lost {
 	const successor = "the one whose name is its name, a space and its own id"
+	now, err := seen.now, seen.err
 	if now != nil {
 		if _, ends := now.Expires.date.Time(); ends {
-			return wasReset(id, now.Expires.date, successors)
+			return wasReset(id, now.Expires.date, seen.successors, seen.areOrphans)
 		}
 	}
 	switch {
@@ -144,17 +164,17 @@ func judgeReset(id string, now *record, successors []providers.Token, isOver boo
 }
 
 // wasReset tells of a reset that happened; successors are the tokens that may have
-// come of it.
-func wasReset(id string, end providers.Date, successors []providers.Token) providers.Lost {
+// come of it, and areOrphans says that nobody has their secrets.
+func wasReset(id string, end providers.Date, successors []providers.Token, areOrphans bool) providers.Lost {
 	lost := providers.Lost{Happened: providers.HappenedYes, OldEnds: end, Orphans: successors}
 	old := "token " + id + " was reset and works until " + end.String()
 	if end.IsUnknown() {
 		old = "token " + id + " was reset and works for Mailtrap's own grace only"
 	}
-	switch len(successors) {
-	case 0:
+	switch {
+	case len(successors) == 0:
 		lost.Next = old + "; its successor does not show: call list_tokens in a minute for a token whose name is the old name, a space and its own id, and call rotate_token on that one"
-	case 1:
+	case len(successors) == 1 && areOrphans:
 		lost.Next = old + "; nobody has the secret of its successor " + successors[0].ID + ": call rotate_token on " + successors[0].ID +
 			" to get a new one, then end " + successors[0].ID + " with revoke_token"
 	default:

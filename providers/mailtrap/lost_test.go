@@ -2,6 +2,7 @@ package mailtrap_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -156,15 +157,20 @@ type rotator interface {
 // rotate rotates as planned and returns the error.
 func rotate(t *testing.T, p rotator, token providers.Token) error {
 	t.Helper()
-	token, err := p.Get(t.Context(), providers.Ref{ID: token.ID})
+	return rotateIn(t.Context(), t, p, token)
+}
+
+func rotateIn(ctx context.Context, t *testing.T, p rotator, token providers.Token) error {
+	t.Helper()
+	token, err := p.Get(ctx, providers.Ref{ID: token.ID})
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := p.PlanRotation(t.Context(), token, providers.RotationAsk{})
+	plan, err := p.PlanRotation(ctx, token, providers.RotationAsk{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Rotate(t.Context(), token, plan)
+	_, err = p.Rotate(ctx, token, plan)
 	return err
 }
 
@@ -229,12 +235,35 @@ func TestLostCreationBesideAGoodOneElsewhere(t *testing.T) {
 	elsewhere := ""
 	p := between(t, s, func() { elsewhere = add(t, s, sandbox.MailtrapToken{Name: "CI sender"}).ID })
 	order(t, s, posting(sandbox.FaultLostAnswer))
-	ctx := providers.WithMade(t.Context(), func(_ context.Context, id string) bool { return id == elsewhere })
+	ctx := providers.WithMade(t.Context(), func(_ context.Context, id string) (bool, error) { return id == elsewhere, nil })
 	_, err := p.Create(ctx, spec())
 	wantLost(t, s, err, providers.HappenedYes, []string{newest(s)})
 	if elsewhere == newest(s) {
 		t.Error("the other server's token counts as the orphan")
 	}
+}
+
+// Where it cannot be told who has the secret of a token, nobody is told to end it as one that nobody has.
+func TestLostWhereNobodyKnowsWhoHasTheSecret(t *testing.T) {
+	t.Parallel()
+	unknown := providers.WithMade(t.Context(), func(context.Context, string) (bool, error) { return false, errors.New("the record cannot be read") })
+	t.Run("creation", func(t *testing.T) {
+		t.Parallel()
+		s, p := simulated(t)
+		order(t, s, posting(sandbox.FaultLostAnswer))
+		_, err := p.Create(unknown, spec())
+		wantLost(t, s, err, providers.HappenedUnknown, []string{newest(s)}, "may have made one of the tokens", "cannot be told")
+	})
+	t.Run("reset", func(t *testing.T) {
+		t.Parallel()
+		s, p := simulated(t)
+		token := add(t, s, sandbox.MailtrapToken{Name: "CI sender"})
+		order(t, s, posting(sandbox.FaultLostAnswer))
+		lost := wantLost(t, s, rotateIn(unknown, t, p, token), providers.HappenedYes, []string{newest(s)}, "cannot be told")
+		if strings.Contains(lost.Next, "nobody has the secret of its successor") {
+			t.Errorf("next is %q", lost.Next)
+		}
+	})
 }
 
 // Without the list beforehand nothing is sent.

@@ -74,12 +74,15 @@ func (p *Provider) rememberReset(id string) {
 }
 
 // wasMade reports whether somebody got the token's secret: this process, or one that the caller
-// knows of.
-func (p *Provider) wasMade(ctx context.Context, id string) bool {
+// knows of. With an error that is not known.
+func (p *Provider) wasMade(ctx context.Context, id string) (bool, error) {
 	p.mu.Lock()
 	made := p.made[id]
 	p.mu.Unlock()
-	return made || providers.IsMade(ctx, id)
+	if made {
+		return true, nil
+	}
+	return providers.IsMade(ctx, id)
 }
 
 func (p *Provider) rememberMade(id string) {
