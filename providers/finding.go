@@ -38,6 +38,14 @@ type Examiner interface {
 	Examine(ctx context.Context, changes bool) []Finding
 }
 
+// SettingCredential is the setting of a connection's credential, as findings name it.
+const SettingCredential = "credential"
+
+// AllRight is the finding that nothing is wrong with the setting.
+func AllRight(setting, format string, args ...any) Finding {
+	return Finding{Setting: setting, Verdict: Fine, Found: fmt.Sprintf(format, args...)}
+}
+
 // Unanswered is the finding that a question about the setting failed.
 func Unanswered(setting string, err error) Finding {
 	f := Finding{Setting: setting, Verdict: Trouble, Found: err.Error()}

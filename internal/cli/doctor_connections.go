@@ -23,7 +23,7 @@ func (d *doctor) connection(ctx context.Context, name string) []row {
 		return []row{fine(place, "%s does not tell of its credentials", settings.Provider)}
 	}
 	sources := map[string]string{
-		"credential":                 settings.Credential.String(),
+		providers.SettingCredential:  settings.Credential.String(),
 		"user_management_credential": settings.UserManagementCredential.String(),
 	}
 	var rows []row

@@ -10,11 +10,8 @@ import (
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
-// The connection's settings.
-const (
-	settingCredential     = "credential"
-	settingUserCredential = "user_management_credential"
-)
+// settingUserCredential is the setting of a second credential.
+const settingUserCredential = "user_management_credential"
 
 // Examine tells what the organization API key, or both of them, may do. The vendor
 // does not tell which key is calling: what is known of it follows from what it may.
@@ -23,18 +20,14 @@ func (p *Provider) Examine(ctx context.Context, changes bool) []providers.Findin
 	if err != nil {
 		return []providers.Finding{p.unread(err)}
 	}
-	findings := []providers.Finding{fine(settingCredential, "organization API key that reads the tokens of the organization's managed users"), p.examineService(ctx)}
+	findings := []providers.Finding{providers.AllRight(providers.SettingCredential, "organization API key that reads the tokens of the organization's managed users"), p.examineService(ctx)}
 	users, kind := p.examineUsers(ctx, tokens, changes)
 	return append(findings, users, p.examineEnd(ctx, kind))
 }
 
-func fine(setting, found string) providers.Finding {
-	return providers.Finding{Setting: setting, Verdict: providers.Fine, Found: found}
-}
-
 // unread explains why the organization's tokens cannot be read.
 func (p *Provider) unread(err error) providers.Finding {
-	f := providers.Unanswered(settingCredential, err)
+	f := providers.Unanswered(providers.SettingCredential, err)
 	if providers.CodeOf(err) == providers.CodeNotFound {
 		f.Setting, f.Found = "org_id", "Atlassian knows no organization "+p.client.org+", or none of this key's"
 		f.Next = "correct org_id: Atlassian Administration shows it in its address"
@@ -48,14 +41,14 @@ func (p *Provider) examineService(ctx context.Context) providers.Finding {
 		if err == nil {
 			break
 		}
-		f := providers.Unanswered(settingCredential, err)
+		f := providers.Unanswered(providers.SettingCredential, err)
 		if code := providers.CodeOf(err); code == providers.CodeForbidden || code == providers.CodeNotFound {
 			f.Verdict = providers.Warning
 			f.Found = fmt.Sprintf("it may not read the tokens of service accounts: lists leave them out (%s in coverage)", providers.ServiceAccountsMissing)
 		}
 		return f
 	}
-	return fine(settingCredential, "it reads the tokens of service accounts")
+	return providers.AllRight(providers.SettingCredential, "it reads the tokens of service accounts")
 }
 
 // keyKind is what is known of the key of API Access.
@@ -70,12 +63,12 @@ const (
 // examineUsers asks user management for the tokens of some user who has one. It refuses
 // keys with scopes, and nothing else tells one kind from the other.
 func (p *Provider) examineUsers(ctx context.Context, tokens []*accessToken, changes bool) (providers.Finding, keyKind) {
-	setting, isShared := settingCredential, p.client.users == p.client.access
+	setting, isShared := providers.SettingCredential, p.client.users == p.client.access
 	if !isShared {
 		setting = settingUserCredential
 	}
 	if len(tokens) == 0 {
-		return fine(setting, "whether user management accepts it was not asked: there is no user with a token"), kindUnknown
+		return providers.AllRight(setting, "whether user management accepts it was not asked: there is no user with a token"), kindUnknown
 	}
 	var err error
 	for _, err = range p.client.userTokens(ctx, tokens[0].User.ID) {
@@ -87,9 +80,9 @@ func (p *Provider) examineUsers(ctx context.Context, tokens []*accessToken, chan
 		if isShared {
 			kind = kindUnscoped
 		}
-		return fine(setting, "it has no scopes: user management accepts it, so that single tokens can be revoked"), kind
+		return providers.AllRight(setting, "it has no scopes: user management accepts it, so that single tokens can be revoked"), kind
 	case providers.CodeOf(err) == providers.CodeForbidden && isShared:
-		f := fine(setting, "it has scopes: user management refuses it, so that no single token can be revoked")
+		f := providers.AllRight(setting, "it has scopes: user management refuses it, so that no single token can be revoked")
 		if changes {
 			f.Verdict, f.Next = providers.Warning, `set an organization API key without scopes as user_management_credential; or set "allow" to what the key can do`
 		}
@@ -113,7 +106,7 @@ func (p *Provider) examineEnd(ctx context.Context, kind keyKind) providers.Findi
 		return !k.end().After(now) || kind == kindScoped && !isScoped || kind == kindUnscoped && isScoped
 	})
 	if err != nil || !isWhole || len(keys) == 0 {
-		return fine(settingCredential, "when it expires is not told, at most a year after it was made")
+		return providers.AllRight(providers.SettingCredential, "when it expires is not told, at most a year after it was made")
 	}
 	ends := make([]time.Time, len(keys))
 	for i, k := range keys {
@@ -121,7 +114,7 @@ func (p *Provider) examineEnd(ctx context.Context, kind keyKind) providers.Findi
 	}
 	slices.SortFunc(ends, time.Time.Compare)
 	first, last := ends[0], ends[len(ends)-1]
-	f := providers.Ending(settingCredential, providers.At(last), now)
+	f := providers.Ending(providers.SettingCredential, providers.At(last), now)
 	if len(ends) > 1 {
 		f.Found = fmt.Sprintf("it is one of %d organization API keys, which expire from %s to %s", len(ends), first.Format(time.DateOnly), last.Format(time.DateOnly))
 	}

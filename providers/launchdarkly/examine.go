@@ -8,18 +8,15 @@ import (
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
-// settingCredential is the connection's setting.
-const settingCredential = "credential"
-
 // Examine tells which token the credential is, its role, and what that leaves unseen.
 func (p *Provider) Examine(ctx context.Context, changes bool) []providers.Finding {
 	identity, err := p.Identity(ctx)
 	if err != nil {
-		return []providers.Finding{providers.Unanswered(settingCredential, err)}
+		return []providers.Finding{providers.Unanswered(providers.SettingCredential, err)}
 	}
 	own, err := p.wire.read(ctx, identity.OwnID)
 	if err != nil {
-		f := providers.Unanswered(settingCredential, err)
+		f := providers.Unanswered(providers.SettingCredential, err)
 		f.Verdict, f.Found = providers.Warning, "it is token "+identity.OwnID+", whose role it may not read: "+f.Found
 		return []providers.Finding{f}
 	}
@@ -29,32 +26,28 @@ func (p *Provider) Examine(ctx context.Context, changes bool) []providers.Findin
 	}
 	page, err := p.wire.list(ctx, 0, 1)
 	if err != nil {
-		return append(findings, providers.Unanswered(settingCredential, err))
+		return append(findings, providers.Unanswered(providers.SettingCredential, err))
 	}
 	if page.TotalCount != nil && *page.TotalCount > len(page.Items) {
-		findings = append(findings, fine("it sees %d tokens", *page.TotalCount))
+		findings = append(findings, providers.AllRight(providers.SettingCredential, "it sees %d tokens", *page.TotalCount))
 	}
 	return findings
-}
-
-func fine(format string, args ...any) providers.Finding {
-	return providers.Finding{Setting: settingCredential, Verdict: providers.Fine, Found: fmt.Sprintf(format, args...)}
 }
 
 func (r *record) kind() providers.Finding {
 	name, _ := sanitize.Name(r.Name)
 	if r.ServiceToken {
-		return fine("service token %s %s, which does not expire", r.ID, sanitize.Quote(name))
+		return providers.AllRight(providers.SettingCredential, "service token %s %s, which does not expire", r.ID, sanitize.Quote(name))
 	}
 	owner, _ := r.owner()
-	return fine("personal token %s %s of member %s: it does not expire, and stops working when the member is removed", r.ID, sanitize.Quote(name), owner.ID)
+	return providers.AllRight(providers.SettingCredential, "personal token %s %s of member %s: it does not expire, and stops working when the member is removed", r.ID, sanitize.Quote(name), owner.ID)
 }
 
 func (r *record) view() providers.Finding {
 	if r.access() == providers.AccessAdmin {
-		return fine("%s: it sees all members' tokens", r.roles())
+		return providers.AllRight(providers.SettingCredential, "%s: it sees all members' tokens", r.roles())
 	}
-	f := fine("%s: it does not see all members' tokens (%s in coverage)", r.roles(), providers.CredentialNotAdmin)
+	f := providers.AllRight(providers.SettingCredential, "%s: it does not see all members' tokens (%s in coverage)", r.roles(), providers.CredentialNotAdmin)
 	f.Verdict, f.Next = providers.Warning, "use a service token with the Admin role, if lists are to be complete"
 	return f
 }
@@ -76,12 +69,12 @@ func (r *record) roles() string {
 func (r *record) power() providers.Finding {
 	switch r.access() {
 	case providers.AccessAdmin:
-		return fine("it may make and change tokens")
+		return providers.AllRight(providers.SettingCredential, "it may make and change tokens")
 	case providers.AccessCustom:
-		return fine("whether its roles allow to make and change tokens is not told")
+		return providers.AllRight(providers.SettingCredential, "whether its roles allow to make and change tokens is not told")
 	default:
 		return providers.Finding{
-			Setting: settingCredential, Verdict: providers.Warning, Found: "its role may not make or change tokens",
+			Setting: providers.SettingCredential, Verdict: providers.Warning, Found: "its role may not make or change tokens",
 			Next: `use a token with the Admin role, or a custom role with the token actions; or set "allow": ["read"]`,
 		}
 	}

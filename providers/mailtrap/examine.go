@@ -2,7 +2,6 @@ package mailtrap
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -10,15 +9,12 @@ import (
 	"github.com/tokenreeve/tokenreeve/providers"
 )
 
-// settingCredential is the connection's setting.
-const settingCredential = "credential"
-
 // Examine tells whether the credential opens the account, and which token it is, as
 // far as its last four characters say.
 func (p *Provider) Examine(ctx context.Context, changes bool) []providers.Finding {
 	ids, err := p.client.accounts(ctx)
 	if err != nil {
-		return []providers.Finding{providers.Unanswered(settingCredential, err)}
+		return []providers.Finding{providers.Unanswered(providers.SettingCredential, err)}
 	}
 	if !slices.Contains(ids, p.account) {
 		return []providers.Finding{{
@@ -28,47 +24,43 @@ func (p *Provider) Examine(ctx context.Context, changes bool) []providers.Findin
 	}
 	identity, err := p.Identity(ctx)
 	if err != nil {
-		return []providers.Finding{providers.Unanswered(settingCredential, err)}
+		return []providers.Finding{providers.Unanswered(providers.SettingCredential, err)}
 	}
 	var own []*record
 	seen := 0
 	for r, err := range p.client.list(ctx) {
 		if err != nil {
-			return []providers.Finding{providers.Unanswered(settingCredential, err)}
+			return []providers.Finding{providers.Unanswered(providers.SettingCredential, err)}
 		}
 		seen++
 		if r != nil && lastFour(string(r.LastFour)) == identity.OwnLastFour {
 			own = append(own, r)
 		}
 	}
-	findings := []providers.Finding{fine("it sees %d tokens of account %s; Mailtrap shows what the calling token may see (%s in coverage)", seen, p.account, providers.VisibleToCredential)}
+	findings := []providers.Finding{providers.AllRight(providers.SettingCredential, "it sees %d tokens of account %s; Mailtrap shows what the calling token may see (%s in coverage)", seen, p.account, providers.VisibleToCredential)}
 	switch len(own) {
 	case 0:
 		return append(findings, providers.Finding{
-			Setting: settingCredential, Verdict: providers.Warning, Found: "its own record is not among them, so that its rights and its end cannot be told",
+			Setting: providers.SettingCredential, Verdict: providers.Warning, Found: "its own record is not among them, so that its rights and its end cannot be told",
 			Next: "use a token with admin access to the account",
 		})
 	case 1:
 		return append(findings, p.examine(own[0], changes)...)
 	}
-	return append(findings, fine("which of %d tokens with the same last four characters it is cannot be told; none of them is ever changed", len(own)))
+	return append(findings, providers.AllRight(providers.SettingCredential, "which of %d tokens with the same last four characters it is cannot be told; none of them is ever changed", len(own)))
 }
 
 // examine tells about the credential's own record.
 func (p *Provider) examine(r *record, changes bool) []providers.Finding {
 	t := p.token(r, p.now())
-	kind := fine("API token %s %s with %s access", t.ID, sanitize.Quote(t.Name), t.Access)
+	kind := providers.AllRight(providers.SettingCredential, "API token %s %s with %s access", t.ID, sanitize.Quote(t.Name), t.Access)
 	if t.Access != providers.AccessAdmin {
 		kind.Verdict, kind.Next = providers.Warning, "use a token with admin access to the account: others may be refused, and see a part of the tokens"
 		if changes {
 			kind.Next += `; or set "allow": ["read"]`
 		}
 	}
-	return []providers.Finding{kind, providers.Ending(settingCredential, t.Expires, p.now())}
-}
-
-func fine(format string, args ...any) providers.Finding {
-	return providers.Finding{Setting: settingCredential, Verdict: providers.Fine, Found: fmt.Sprintf(format, args...)}
+	return []providers.Finding{kind, providers.Ending(providers.SettingCredential, t.Expires, p.now())}
 }
 
 // some names ids, cleaned and bounded.
