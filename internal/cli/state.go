@@ -66,13 +66,7 @@ func (a *app) adoptKeysCommand() *cobra.Command {
 			"To replace a key that is not lost, add the new one beside it (tokenreeve state new-keys --help).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd, func(ctx context.Context, _ config.Config, s *store) error {
-				if s.db == nil {
-					return errors.New("the configuration has no state.postgres; nobody shares what is in escrow on this machine")
-				}
-				if err := s.migrate(ctx); err != nil {
-					return err
-				}
+			return a.withDatabase(cmd, "nobody shares what is in escrow on this machine", func(ctx context.Context, s *store) error {
 				entries, err := s.escrow.List(ctx)
 				if err != nil {
 					return err
@@ -102,18 +96,26 @@ func (a *app) migrateCommand() *cobra.Command {
 			"start and before each new version, with the URL of a role that owns the tables.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.withStore(cmd, func(ctx context.Context, _ config.Config, s *store) error {
-				if s.db == nil {
-					return errors.New("the configuration has no state.postgres; files of this machine need no preparation")
-				}
-				if err := s.migrate(ctx); err != nil {
-					return err
-				}
+			return a.withDatabase(cmd, "files of this machine need no preparation", func(context.Context, *store) error {
 				_, err := fmt.Fprintln(a.streams.Out, "the database is ready for this version")
 				return err
 			})
 		},
 	}
+}
+
+// withDatabase hands the store to use, once its database has the tables of this version. Where the
+// configuration has no database, the error says why there is nothing to do.
+func (a *app) withDatabase(cmd *cobra.Command, otherwise string, use func(ctx context.Context, s *store) error) error {
+	return a.withStore(cmd, func(ctx context.Context, _ config.Config, s *store) error {
+		if s.db == nil {
+			return errors.New("the configuration has no state.postgres; " + otherwise)
+		}
+		if err := s.migrate(ctx); err != nil {
+			return err
+		}
+		return use(ctx, s)
+	})
 }
 
 // isOpenToOthers reports whether the stream is a file that more than its owner can read.
