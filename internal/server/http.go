@@ -139,16 +139,7 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		logger.Warn("so few files may be open that there can be fewer connections than sessions; raise the limit (ulimit -n)", "connections", l.connections.max, "sessions", o.MaxSessions)
 	}
 	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
-	httpServer := &http.Server{
-		Handler:           v.handler(),
-		ReadHeaderTimeout: o.Times.Read,
-		ReadTimeout:       o.Times.Read, // of the body, whether we read it or not; streams go on
-		IdleTimeout:       o.Times.Connection,
-		MaxHeaderBytes:    maxHeader,
-		BaseContext:       func(net.Listener) context.Context { return connected },
-		ConnState:         l.connections.noteState,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-	}
+	httpServer := v.boundedServer(connected, v.handler(), l.connections)
 	var background sync.WaitGroup
 	defer background.Wait()
 	background.Go(func() { v.giveBack(connected) })
@@ -172,6 +163,21 @@ func HTTP(ctx context.Context, s *mcpserver.MCPServer, work *tools.Tracker, l *L
 		v.waitForRequests(context.WithoutCancel(ctx), logger)
 	}
 	return failure
+}
+
+// boundedServer returns a server with the bounds that every listener has: on what clients send, and on how
+// long they take. Requests have ctx.
+func (v *service) boundedServer(ctx context.Context, h http.Handler, of *connections) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: v.options.Times.Read,
+		ReadTimeout:       v.options.Times.Read, // of the body, whether we read it or not; streams go on
+		IdleTimeout:       v.options.Times.Connection,
+		MaxHeaderBytes:    maxHeader,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         of.noteState,
+		ErrorLog:          slog.NewLogLogger(v.log.Handler(), slog.LevelDebug),
+	}
 }
 
 // finish lets no change begin, waits for calls for at most patience, and for

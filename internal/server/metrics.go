@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -62,17 +61,8 @@ func (v *service) serveMetrics(ctx context.Context, l net.Listener) (end func())
 		v.writeMetrics(w, r, func(string) bool { return true })
 	})
 	bounded := boundConnections(l, maxWatchers, v.log)
-	s := &http.Server{
-		ConnState:         bounded.noteState,
-		Handler:           v.refuseWebPages(mux),
-		ReadHeaderTimeout: v.options.Times.Read,
-		ReadTimeout:       v.options.Times.Read,
-		WriteTimeout:      v.options.Times.Read + v.options.Times.Write,
-		IdleTimeout:       v.options.Times.Connection,
-		MaxHeaderBytes:    maxHeader,
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
-		ErrorLog:          slog.NewLogLogger(v.log.Handler(), slog.LevelDebug),
-	}
+	s := v.boundedServer(context.WithoutCancel(ctx), v.refuseWebPages(mux), bounded)
+	s.WriteTimeout = v.options.Times.Read + v.options.Times.Write // nothing here is a stream
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
