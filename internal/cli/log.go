@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -13,9 +14,10 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 )
 
-// The bounds of a log whose reader is slow.
+// The bounds of the log.
 const (
-	logLines = 4096
+	logBytes = 256 << 10 // that wait for a slow reader
+	logPace  = 2 * time.Millisecond
 	logFlush = time.Second
 )
 
@@ -23,32 +25,74 @@ const (
 // error and never read it: once the pipe is full, lines are dropped rather than
 // calls held up.
 type logWriter struct {
-	lines chan []byte
-	done  chan struct{} // closed once all lines were written
+	mu      sync.Mutex
+	waiting []byte        // whole lines
+	more    chan struct{} // holds something while lines wait
+	closing chan struct{} // closed by close
+	done    chan struct{} // closed once all lines were written
 }
 
 // newLogWriter returns a writer to out. The caller calls close.
 func newLogWriter(out io.Writer) *logWriter {
-	w := &logWriter{lines: make(chan []byte, logLines), done: make(chan struct{})}
-	go func() {
-		defer close(w.done)
-		for line := range w.lines {
-			if line == nil {
-				return
-			}
-			_, _ = out.Write(line) // nobody could be told
-		}
-	}()
+	w := &logWriter{more: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
+	go w.writeTo(out)
 	return w
+}
+
+// writeTo writes a line that comes alone at once, and those that come one upon another together: a
+// system call for each would be a good part of what a call of a tool costs.
+func (w *logWriter) writeTo(out io.Writer) {
+	defer close(w.done)
+	var lines []byte
+	for isOpen := true; isOpen; {
+		select {
+		case <-w.more:
+		case <-w.closing:
+			isOpen = false
+		}
+		lines = w.swap(lines[:0])
+		_, _ = out.Write(lines) // nobody could be told
+		select {
+		case <-time.After(logPace):
+		case <-w.closing:
+		}
+	}
+}
+
+// swap returns the lines that wait, and keeps the empty slice for those to come.
+func (w *logWriter) swap(empty []byte) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lines := w.waiting
+	w.waiting = empty
+	return lines
 }
 
 // Write queues one line. The caller may use its memory again.
 func (w *logWriter) Write(line []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.waiting)+len(line) > logBytes {
+		return len(line), nil
+	}
+	w.waiting = append(w.waiting, line...)
 	select {
-	case w.lines <- append([]byte{}, line...):
+	case w.more <- struct{}{}:
 	default:
 	}
 	return len(line), nil
+}
+
+// close waits until the lines are written, for at most a second: a write to a full
+// pipe cannot be interrupted.
+func (w *logWriter) close() {
+	close(w.closing)
+	timer := time.NewTimer(logFlush)
+	defer timer.Stop()
+	select {
+	case <-w.done:
+	case <-timer.C:
+	}
 }
 
 // logHandler writes log lines as the settings say, for people in colors where they are shown.
@@ -98,20 +142,4 @@ func (l libraryLog) Write(line []byte) (int, error) {
 	text, _, _ := strings.Cut(string(line), `"`)
 	l.logger.Warn("a library says", "message", sanitize.Message(text))
 	return len(line), nil
-}
-
-// close waits until the lines are written, for at most a second: a write to a full
-// pipe cannot be interrupted.
-func (w *logWriter) close() {
-	timer := time.NewTimer(logFlush)
-	defer timer.Stop()
-	select {
-	case w.lines <- nil:
-	case <-timer.C:
-		return
-	}
-	select {
-	case <-w.done:
-	case <-timer.C:
-	}
 }

@@ -76,3 +76,52 @@ func TestLibraryLog(t *testing.T) {
 		t.Errorf("logged %s", b.String())
 	}
 }
+
+// slowWriter notes each write, and lets it go on once it may.
+type slowWriter struct {
+	writes chan string
+	next   chan struct{}
+}
+
+func (s slowWriter) Write(lines []byte) (int, error) {
+	s.writes <- string(lines)
+	<-s.next
+	return len(lines), nil
+}
+
+// Lines that come while one is written are written together, in order and whole, and what does not fit
+// is left out.
+func TestLogWriterBatches(t *testing.T) {
+	t.Parallel()
+	out := slowWriter{writes: make(chan string, 100), next: make(chan struct{})}
+	w := newLogWriter(out)
+	say := func(line string) {
+		if n, err := w.Write([]byte(line)); n != len(line) || err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+	}
+	say("alone\n")
+	if got := <-out.writes; got != "alone\n" {
+		t.Fatalf("wrote %q", got)
+	}
+	var want strings.Builder
+	for i := range 1000 {
+		line := fmt.Sprintf("line %d\n", i)
+		want.WriteString(line)
+		say(line)
+	}
+	say(strings.Repeat("x", logBytes) + "\n")
+	say("last\n")
+	close(out.next)
+	w.close()
+	close(out.writes)
+	var got []string
+	for lines := range out.writes {
+		if lines != "" {
+			got = append(got, lines)
+		}
+	}
+	if len(got) != 1 || got[0] != want.String()+"last\n" {
+		t.Errorf("%d writes: %.100q", len(got), got)
+	}
+}
