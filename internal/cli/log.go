@@ -121,12 +121,26 @@ func plainAttr(_ []string, a slog.Attr) slog.Attr {
 		return a
 	}
 	text := a.Value.String()
+	if isPlainASCII(text) {
+		a.Value = slog.StringValue(text)
+		return a
+	}
 	if a.Key == slog.MessageKey || strings.ContainsFunc(text, isHidden) { // a message is not quoted
 		text = oneLine(text)
 	}
 	// In colors, tint turns these four letters into an escape character.
 	a.Value = slog.StringValue(strings.ReplaceAll(text, `\x1b`, `\u001b`))
 	return a
+}
+
+// isPlainASCII reports what most texts of a log are: nothing in them is to be looked at twice.
+func isPlainASCII(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // isHidden reports what no line of a log holds as it is. A handler writes line breaks and tabs as

@@ -103,10 +103,10 @@ func (v *service) noteRequest(r *http.Request, seen *visit, began time.Time, out
 	if isWatching(seen.route) && status < 400 {
 		level = slog.LevelDebug
 	}
-	attributes := []slog.Attr{
+	attributes := append(make([]slog.Attr, 0, 9),
 		slog.String("method", method), slog.String("route", route), slog.Int("status", status), slog.Int64("bytes", out.bytes),
 		slog.String("address", v.options.Address(r)),
-	}
+	)
 	if seen.principal.Name != "" {
 		attributes = append(attributes, slog.String("principal", seen.principal.Name), slog.String("auth", seen.principal.Method))
 	}

@@ -155,9 +155,9 @@ func (c *Call) End() {
 	}
 	attributes := nonEmpty(
 		slog.String("tool", c.tool), slog.String("principal", c.principal), slog.String("connection", c.connection), slog.String("outcome", outcome),
-		slog.String("code", c.code), slog.String("operation", c.operation), slog.String("preview", c.preview), slog.String("trace", trace), Took(took),
+		slog.String("code", c.code), slog.String("operation", c.operation), slog.String("preview", c.preview), slog.String("trace", trace),
 	)
-	c.telemetry.log.LogAttrs(context.Background(), slog.LevelInfo, "call", attributes...)
+	c.telemetry.log.LogAttrs(context.Background(), slog.LevelInfo, "call", append(attributes, Took(took))...)
 }
 
 // nonEmpty returns the attributes whose text is not empty.

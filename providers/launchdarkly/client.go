@@ -40,7 +40,7 @@ func (w wire) list(ctx context.Context, offset, limit int) (collection, error) {
 	if page.Items == nil && page.TotalCount == nil && page.Links == nil {
 		return collection{}, failure(providers.CodeBadAnswer, "the answer is no list of tokens")
 	}
-	page.date = response.Date
+	page.date = response.Date()
 	return page, nil
 }
 

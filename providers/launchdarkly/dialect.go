@@ -28,7 +28,7 @@ func dialect() transport.Dialect {
 // can be absent; a limit without its remainder or its reset tells nothing. The
 // limit per IP address has Retry-After only, which the transport reads.
 func budgets(h http.Header, _ time.Time) []transport.Budget {
-	var known []transport.Budget
+	known := make([]transport.Budget, 0, 3)
 	for _, limit := range [...]struct {
 		name, prefix, reset string
 		perRoute            bool

@@ -44,6 +44,7 @@ type Dialect struct {
 type Client struct {
 	http    *http.Client
 	base    string
+	host    string // as [Host] spells it
 	dialect Dialect
 	options Options
 	source  Source
@@ -65,7 +66,7 @@ func NewClient(hc *http.Client, base string, source Source, dialect Dialect, o O
 		o.Timeout = defaultTimeout
 	}
 	return &Client{
-		http: hc, base: strings.TrimRight(base, "/"), dialect: dialect, options: o, source: source,
+		http: hc, base: strings.TrimRight(base, "/"), host: Host(base), dialect: dialect, options: o, source: source,
 		pacer: newPacer(o.Reserve), retries: newRetries(), reading: make(chan struct{}, 1),
 	}, nil
 }
@@ -101,7 +102,14 @@ type Response struct {
 	// MayHaveActed says that an attempt before the last may have been carried out.
 	MayHaveActed bool
 	RequestID    string
-	Date         time.Time // the vendor's clock as it answered; zero where it did not tell
+
+	date string
+}
+
+// Date is the vendor's clock as it answered; zero where it did not tell.
+func (r Response) Date() time.Time {
+	date, _ := http.ParseTime(r.date)
+	return date
 }
 
 // With returns a client of the same vendor with another credential, whose answers
@@ -110,7 +118,7 @@ func (c *Client) With(credential secret.Secret) *Client {
 	options := c.options
 	options.ObserveBudget = nil // it is another credential's
 	return &Client{
-		http: c.http, base: c.base, dialect: c.dialect, options: options, source: fixed{credential},
+		http: c.http, base: c.base, host: c.host, dialect: c.dialect, options: options, source: fixed{credential},
 		pacer: newPacer(c.options.Reserve), retries: c.retries, reading: make(chan struct{}, 1),
 	}
 }
@@ -267,7 +275,7 @@ func (c *Client) exchange(ctx context.Context, req Request, whole bool) (*attemp
 	if t.last.response != nil {
 		response.Status = t.last.response.StatusCode
 		response.RequestID = t.last.requestID(c.dialect.RequestID)
-		response.Date, _ = http.ParseTime(t.last.response.Header.Get("Date"))
+		response.date = t.last.response.Header.Get("Date")
 	}
 	if err := c.failure(ctx, req, t.last, response); err != nil {
 		t.last.close()
@@ -336,7 +344,7 @@ func (c *Client) attempt(ctx context.Context, out *outgoing, credential *secret.
 	}
 	a := newAttempt(ctx, c.options.Timeout, credential)
 	if c.options.ObserveRequest != nil {
-		a.observed = c.options.ObserveRequest(ctx, Sending{Method: out.Method, Route: out.Route, Host: Host(c.base), Resend: out.sent})
+		a.observed = c.options.ObserveRequest(ctx, Sending{Method: out.Method, Route: out.Route, Host: c.host, Resend: out.sent})
 	}
 	out.sent++
 	if err := c.send(a, out.Request, out.payload); err != nil {

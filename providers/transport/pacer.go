@@ -163,6 +163,7 @@ func (p *pacer) learn(budgets []Budget, now time.Time, route string) (news []Bud
 	if len(budgets) == 0 {
 		return nil
 	}
+	news = make([]Budget, 0, len(budgets))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, b := range budgets {

@@ -104,15 +104,21 @@ type tries struct {
 // repeat runs try under the request's rule. It returns an error where an attempt
 // could not even be made; last is nil then.
 func (c *Client) repeat(ctx context.Context, req Request, try func() (*attempt, error)) (tries, error) {
-	var t tries
+	t := tries{count: 1}
 	var err error
+	if t.last, err = try(); err != nil || !req.Retry.allows(t.last) {
+		return t, err
+	}
+	isFirst := true
 	// When the context ends, the library drops what the last attempt gave. What was
 	// sent must not be forgotten, so it is kept here.
 	_, _ = c.retries[req.Retry].WithContext(ctx).Get(func() (*attempt, error) {
-		if t.last != nil {
-			t.doubt = t.doubt || t.last.mayHaveRun()
-			t.last.close()
+		if isFirst { // it was made above: most requests need no policy
+			isFirst = false
+			return t.last, nil
 		}
+		t.doubt = t.doubt || t.last.mayHaveRun()
+		t.last.close()
 		t.count++
 		t.last, err = try()
 		return t.last, err

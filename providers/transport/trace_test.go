@@ -107,6 +107,6 @@ func TestVendorsClock(t *testing.T) {
 	) {
 		response, err := do(t.Context(), client(t, serve(t, status(200, `{"id":"a"}`, test.header...)).URL), read())
 		wantCode(t, err, "")
-		want(t, "date", response.Date, test.want)
+		want(t, "date", response.Date(), test.want)
 	})
 }
