@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,6 +96,9 @@ func (b *bench) http(ctx context.Context) ([]result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := answerAlike(ctx, ours, bare, id); err != nil {
+		return nil, err
+	}
 	var results []result
 	for _, way := range []rawmcp.Way{rawmcp.Session, rawmcp.Sessionless} {
 		var our, plain, ourCPU, plainCPU []float64
@@ -120,6 +124,33 @@ func (b *bench) http(ctx context.Context) ([]result, error) {
 	return results, nil
 }
 
+// answerAlike returns an error unless both servers answer the call that is measured with the same text: a
+// shorter one would cost its server and the clients less.
+func answerAlike(ctx context.Context, ours, bare *listening, id string) error {
+	var texts []string
+	for _, l := range []*listening{ours, bare} {
+		line, err := l.caller.Open(ctx, rawmcp.Sessionless)
+		if err != nil {
+			return err
+		}
+		got, err := line.Call(ctx, "get_token", tokenOf(id))
+		if err != nil {
+			return err
+		}
+		for _, c := range got.Content {
+			texts = append(texts, strings.TrimSpace(c.Text))
+		}
+	}
+	if len(texts) != 2 || texts[0] != texts[1] {
+		return fmt.Errorf("get_token is answered differently: %q", texts)
+	}
+	return nil
+}
+
+func tokenOf(id string) map[string]any {
+	return map[string]any{"connection": "launchdarkly", "token_id": id}
+}
+
 // anyID is the id of some token.
 func (b *bench) anyID(ctx context.Context, v *vendors) (string, error) {
 	p, _, err := b.begun(ctx, b.server, v.env()...)
@@ -139,7 +170,7 @@ func (l *listening) rate(ctx context.Context, way rawmcp.Way, id string) (rate, 
 			return 0, 0, err
 		}
 	}
-	arguments := map[string]any{"connection": "launchdarkly", "token_id": id}
+	arguments := tokenOf(id)
 	began := time.Now()
 	used, err := l.cpuOf(func() error {
 		errs := make([]error, len(lines))

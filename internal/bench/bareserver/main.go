@@ -1,7 +1,8 @@
 // Command bareserver is the measure of the benchmarks: an MCP server made with
 // the same library, on stdio, or over HTTP where BARE_LISTEN is an address, and
 // nothing else. Its one tool is trivial; with BARE_VENDOR set it is a list_tokens
-// that makes one request to LaunchDarkly's API, decodes the rows and returns them.
+// that makes one request to LaunchDarkly's API, decodes the rows and returns them,
+// and a get_token that returns one token as tokenreeve does.
 package main
 
 import (
@@ -103,7 +104,7 @@ type row struct {
 func (r *record) row() row {
 	out := row{
 		ID: r.ID, Name: r.Name, Owner: r.Member.Email, Kind: "user", Status: "active", Access: r.Role,
-		Created: day(r.Created), LastUsed: day(r.LastUsed), Expires: "never",
+		Created: date(r.Created, time.DateOnly), LastUsed: date(r.LastUsed, time.DateOnly), Expires: "never",
 	}
 	if r.ServiceToken {
 		out.Kind = "service"
@@ -111,11 +112,41 @@ func (r *record) row() row {
 	return out
 }
 
-func day(milli int64) string {
+// fullRow holds the members of what tokenreeve's get_token answers.
+type fullRow struct {
+	ID          string   `json:"id"`
+	Name        string   `json:"name"`
+	Owner       string   `json:"owner,omitempty"`
+	OwnerID     string   `json:"owner_id,omitempty"`
+	OwnerName   string   `json:"owner_name,omitempty"`
+	Kind        string   `json:"kind,omitempty"`
+	Status      string   `json:"status,omitempty"`
+	Access      string   `json:"access,omitempty"`
+	Created     string   `json:"created,omitempty"`
+	LastUsed    string   `json:"last_used,omitempty"`
+	Expires     string   `json:"expires,omitempty"`
+	LastFour    string   `json:"last_four,omitempty"`
+	Description string   `json:"description,omitempty"`
+	Scopes      []string `json:"scopes,omitempty"`
+	APIVersion  int      `json:"default_api_version,omitempty"`
+	Modified    string   `json:"modified,omitempty"`
+}
+
+func (r *record) fullRow() fullRow {
+	concise := r.row()
+	return fullRow{
+		ID: r.ID, Name: r.Name, Owner: concise.Owner, OwnerID: r.MemberID, OwnerName: r.Member.FirstName + " " + r.Member.LastName,
+		Kind: concise.Kind, Status: concise.Status, Access: r.Role,
+		Created: date(r.Created, time.RFC3339), LastUsed: date(r.LastUsed, time.RFC3339), Expires: "never", LastFour: r.Token[max(0, len(r.Token)-4):],
+		Description: r.Description, Scopes: []string{"role:" + r.Role}, APIVersion: r.APIVersion, Modified: date(r.Modified, time.RFC3339),
+	}
+}
+
+func date(milli int64, layout string) string {
 	if milli == 0 {
 		return "never"
 	}
-	return time.UnixMilli(milli).UTC().Format(time.DateOnly)
+	return time.UnixMilli(milli).UTC().Format(layout)
 }
 
 type lister struct {
@@ -145,7 +176,11 @@ func (l *lister) get(ctx context.Context, request mcp.CallToolRequest) (*mcp.Cal
 	if err := l.read(ctx, "/api/v2/tokens/"+request.GetString("token_id", ""), &r); err != nil {
 		return nil, err
 	}
-	return structured(r.row())
+	var out struct {
+		Token fullRow `json:"token"`
+	}
+	out.Token = r.fullRow()
+	return structured(out)
 }
 
 // structured returns a result as structured content and as text.
