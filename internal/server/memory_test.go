@@ -10,7 +10,7 @@ import (
 )
 
 // A server that has worked gives memory back once it is quiet, and only then. The test counts what
-// collects garbage by demand, so it runs beside no other.
+// collects garbage by demand, which is twice each time, so it runs beside no other.
 func TestMemoryIsGivenBack(t *testing.T) {
 	s := startWeb(t, server.HTTPOptions{Times: server.Times{Quiet: time.Millisecond}})
 	times := func() uint32 {
@@ -25,7 +25,7 @@ func TestMemoryIsGivenBack(t *testing.T) {
 			t.Errorf("memory was given back %d times without work", now-before)
 		}
 		s.do(t, http.MethodPost, "/mcp", initializeMessage, nil)
-		for end := time.Now().Add(hang); times() == before; yield() {
+		for end := time.Now().Add(hang); times() < before+2; yield() {
 			if time.Now().After(end) {
 				t.Fatal("no memory was given back")
 			}

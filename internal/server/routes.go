@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -202,6 +203,7 @@ func (v *service) giveBack(ctx context.Context) {
 		}
 		now := v.asked.Load()
 		if now == before && now != given {
+			runtime.GC() // pools keep through one collection what they hold, as the buffers of closed connections
 			debug.FreeOSMemory()
 			given = now
 		}
