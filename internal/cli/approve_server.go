@@ -24,7 +24,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/loopback"
 	"github.com/tokenreeve/tokenreeve/internal/sanitize"
 	"github.com/tokenreeve/tokenreeve/internal/secret"
-	"github.com/tokenreeve/tokenreeve/providers/transport"
 	"github.com/tokenreeve/tokenreeve/tools"
 )
 
@@ -55,7 +54,7 @@ func (a *app) approveAt(cmd *cobra.Command, server, tokenFile, id string, declin
 	if err != nil {
 		return err
 	}
-	hc, err := transport.New(transport.Options{CAFile: c.CAFile})
+	hc, err := trusting(c.CAFile)
 	if err != nil {
 		return err
 	}

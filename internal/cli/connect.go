@@ -15,6 +15,7 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/policy"
 	"github.com/tokenreeve/tokenreeve/internal/statekeys"
 	"github.com/tokenreeve/tokenreeve/internal/telemetry"
+	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
 	"github.com/tokenreeve/tokenreeve/providers"
 	"github.com/tokenreeve/tokenreeve/providers/atlassian"
 	"github.com/tokenreeve/tokenreeve/providers/launchdarkly"
@@ -82,8 +83,8 @@ type instance struct {
 // command that serves HTTP does not serve stdio.
 func (a *app) build(c config.Config) (instance, error) {
 	log := a.logger(c.Log)
-	options := transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: c.CAFile, Timeout: c.Timeout, Reserve: c.RateReserve}
-	hc, err := transport.New(options)
+	options := transport.Options{UserAgent: "tokenreeve/" + a.version, Timeout: c.Timeout, Reserve: c.RateReserve}
+	hc, err := trusting(c.CAFile)
 	if err != nil {
 		return instance{}, err
 	}
@@ -117,6 +118,26 @@ func (a *app) build(c config.Config) (instance, error) {
 			log.Error("the ledger was not closed", "error", err)
 		}
 	}}, nil
+}
+
+// maxCAFile caps a file of certificates, in bytes.
+const maxCAFile = 1 << 20
+
+// trusting returns the HTTP client for vendors and servers, which trusts the certificates of caFile besides
+// the system's. Whoever can change the file can pass for a vendor, so it is judged like the configuration.
+func trusting(caFile string) (*http.Client, error) {
+	var options transport.Options
+	if caFile != "" {
+		var err error
+		if options.RootCAs, err = trustedfile.Read(caFile, maxCAFile); err != nil {
+			return nil, fmt.Errorf("read ca_file: %w", err)
+		}
+	}
+	hc, err := transport.New(options)
+	if err != nil && caFile != "" {
+		return nil, fmt.Errorf("ca_file %s: %w", caFile, err)
+	}
+	return hc, err
 }
 
 // connect makes the provider of each connection, by the connections' names. Its error tells of all that

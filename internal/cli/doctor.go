@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -117,10 +118,13 @@ func (a *app) newDoctor(cmd *cobra.Command, limit time.Duration) (*doctor, func(
 		d.from = cmp.Or(d.Config.File, "no file: the environment's variables count")
 	}
 	d.http = a.listens(d.Config)
-	d.vendor = transport.Options{UserAgent: "tokenreeve/" + a.version, CAFile: d.Config.CAFile, Timeout: min(d.Config.Timeout, limit), Reserve: d.Config.RateReserve}
-	client, err := transport.New(d.vendor)
+	d.vendor = transport.Options{UserAgent: "tokenreeve/" + a.version, Timeout: min(d.Config.Timeout, limit), Reserve: d.Config.RateReserve}
+	client, err := trusting(d.Config.CAFile)
 	if err != nil { // the check of the configuration says so
-		client, _ = transport.New(transport.Options{})
+		client, err = trusting("")
+	}
+	if err != nil {
+		return nil, release, err
 	}
 	d.client = client
 	return d, func() { client.CloseIdleConnections(); release() }, nil
@@ -194,14 +198,13 @@ func (d *doctor) configuration(context.Context) []row {
 		found, next, _ := strings.Cut(p.Text, "; ")
 		rows = append(rows, problem(p.Place, found, next))
 	}
-	if _, err := transport.New(transport.Options{CAFile: c.CAFile}); err != nil {
-		rows = append(rows, problem("ca_file", err.Error(), "name a PEM file that can be read"))
-	} else if c.CAFile != "" {
-		rows = append(rows, trusted(c.CAFile)...)
+	if _, err := trusting(c.CAFile); err != nil {
+		rows = append(rows, problem("ca_file", err.Error(), "name a PEM file that can be read, and that nobody but its owner or root can change: whoever can may pass for a vendor"))
 	}
 	if len(d.Problems) > 0 {
 		return rows
 	}
+	rows = append(rows, secretFiles(c)...)
 	if len(c.Connections) == 0 {
 		return append(rows, problem("configuration", d.from+"; there is no connection", strings.Join(c.Setup, " ")))
 	}
@@ -212,12 +215,35 @@ func (d *doctor) configuration(context.Context) []row {
 	return append(rows, fine("configuration", "%s", found))
 }
 
-// trusted warns of a file of certificates that others can change.
-func trusted(caFile string) []row {
-	if _, err := trustedfile.Read(caFile, maxCAFile); err != nil {
-		return []row{warning("ca_file", err.Error(), "whoever can change it can pass for a vendor; let nobody but its owner or root change it")}
+// secretFiles looks at the files that hold the credentials of the configuration.
+func secretFiles(c config.Config) []row {
+	files := map[string]string{"state.postgres": c.State.Postgres.File, "state.keys": c.State.Keys.File}
+	for name, settings := range c.Connections {
+		files["connections."+name+".credential"] = settings.Credential.File
+		files["connections."+name+".user_management_credential"] = settings.UserManagementCredential.File
 	}
-	return nil
+	for name, settings := range c.Sinks {
+		files["sinks."+name+".token"] = settings.Token.File
+	}
+	var rows []row
+	for _, place := range slices.Sorted(maps.Keys(files)) {
+		rows = append(rows, readable(place, files[place])...)
+	}
+	return rows
+}
+
+// readable warns of a file with a secret that everybody on this machine can read.
+func readable(place, file string) []row {
+	home, _ := os.UserHomeDir() // without one, no path begins with ~
+	path, err := trustedfile.Absolute(file, home)
+	if err != nil {
+		return nil // whoever reads it says so
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o004 == 0 || os.PathSeparator != '/' {
+		return nil
+	}
+	return []row{warning(place, "everybody on this machine can read "+path, fmt.Sprintf("run chmod o-r %q", path))}
 }
 
 // findings is the whole result, for scripts.

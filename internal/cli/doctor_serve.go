@@ -64,10 +64,7 @@ func certificate(files config.TLS) (*x509.Certificate, []row) {
 	if err != nil {
 		return nil, []row{problem(place, err.Error(), "name the PEM files of a certificate and of its key")}
 	}
-	var rows []row
-	if info, err := os.Stat(files.Key); err == nil && info.Mode().Perm()&0o004 != 0 && os.PathSeparator == '/' {
-		rows = append(rows, warning(place, "everybody on this machine can read "+files.Key, fmt.Sprintf("run chmod o-r %q", files.Key)))
-	}
+	rows := readable(place, files.Key)
 	now := time.Now()
 	const renew = "renew it; a running server takes the new files without a restart"
 	switch {

@@ -17,7 +17,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/auth"
 	"github.com/tokenreeve/tokenreeve/internal/config"
 	"github.com/tokenreeve/tokenreeve/internal/server"
-	"github.com/tokenreeve/tokenreeve/providers/transport"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -188,7 +187,7 @@ func (a *app) callers(c config.Config, log *slog.Logger) (auth.Authenticator, st
 	}
 	checks := []auth.Authenticator{auth.NewTokens(c.Auth.StaticTokens())}
 	if c.Auth.OIDC.Issuer != "" {
-		client, err := transport.New(transport.Options{CAFile: c.CAFile})
+		client, err := trusting(c.CAFile)
 		if err != nil {
 			return nil, "", err
 		}

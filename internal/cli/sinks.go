@@ -12,9 +12,6 @@ import (
 	"github.com/tokenreeve/tokenreeve/internal/trustedfile"
 )
 
-// maxCAFile caps a vault sink's CA file, in bytes.
-const maxCAFile = 1 << 20
-
 // sinksOf makes the configured sinks. None opens anything before its first use.
 func sinksOf(c config.Config) (map[string]sink.Sink, error) {
 	sinks := map[string]sink.Sink{}

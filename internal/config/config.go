@@ -30,7 +30,7 @@ type Config struct {
 	RecoveryRecipients []string              `json:"recovery_recipients,omitempty" jsonschema_description:"Age public keys (age1...) of people who can decrypt what is in escrow, besides the server itself."`
 	EscrowRetention    time.Duration         `json:"escrow_retention,omitempty" jsonschema:"default=24h" jsonschema_description:"How long the escrow keeps a secret that went to a sink which cannot be read back, from 1h to 30d."`
 	RateReserve        float64               `json:"rate_reserve,omitempty" jsonschema:"minimum=0,maximum=0.9,default=0.2" jsonschema_description:"Share of each vendor's rate limit that is left to everybody else."`
-	CAFile             string                `json:"ca_file,omitempty" jsonschema_description:"PEM file of certificates to trust besides the system's."`
+	CAFile             string                `json:"ca_file,omitempty" jsonschema_description:"PEM file of certificates to trust besides the system's; nobody but its owner or root may be able to change it."`
 	Timeout            time.Duration         `json:"timeout,omitempty" jsonschema:"default=30s" jsonschema_description:"Limit of one vendor call, from 1s to 5m."`
 	Log                Log                   `json:"log,omitzero" jsonschema_description:"What is logged to standard error, and how."`
 	Serve              Serve                 `json:"serve,omitzero" jsonschema_description:"How tokenreeve serve serves several callers over HTTP. Flags of that command take precedence."`

@@ -450,7 +450,7 @@ func TestApprovalIsNamed(t *testing.T) {
 	}{
 		"loopback":           {nil, nil, "have an approver open URL/approve/ID;"},
 		"TLS":                {nil, []string{"--tls-cert"}, "have an approver open URL/approve/ID;"},
-		"proxy":              {nil, []string{required}, "have an approver run `tokenreeve approve --server URL ID`;"},
+		"proxy":              {nil, []string{required}, "have an approver open PROXY/approve/ID;"},
 		"proxy with a name":  {map[string]any{"auth": oidc(proxied)}, []string{required}, "have an approver open https://tokens.example/approve/ID;"},
 		"proxy, below /mcp":  {map[string]any{"auth": oidc(proxied + "/mcp")}, []string{required}, "have an approver open https://tokens.example/approve/ID;"},
 		"proxy, with prefix": {map[string]any{"auth": oidc(proxied + "/team/")}, []string{required}, "have an approver open https://tokens.example/team/approve/ID;"},
@@ -478,10 +478,8 @@ func TestApprovalIsNamed(t *testing.T) {
 					t.Fatal(text)
 				}
 				id := shown["preview_id"].(string)
-				want := test.way
-				if !strings.Contains(want, "--server URL") {
-					want = strings.ReplaceAll(want, "URL", s.url)
-				}
+				want := strings.ReplaceAll(test.way, "URL", s.url)
+				want = strings.ReplaceAll(want, "PROXY", strings.Replace(s.url, "http://", "https://", 1))
 				want = strings.ReplaceAll(want, "ID", id) // last: an id can have any letters
 				if next := shown["next"].(string); !strings.Contains(next, want) {
 					t.Errorf("%s: no %q in %q", way, want, next)

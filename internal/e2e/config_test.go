@@ -64,6 +64,39 @@ func TestConfigurationWritableByOthers(t *testing.T) {
 	}
 }
 
+// Whoever can change the file of certificates can pass for a vendor.
+func TestBadCAFile(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	cert, _, _ := v.certificate(t)
+	data, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loose := v.write(t, "loose.pem", string(data))
+	if err := os.Chmod(loose, 0o622); err != nil {
+		t.Fatal(err)
+	}
+	for file, says := range map[string]string{
+		v.write(t, "good.pem", string(data)):      "",
+		v.write(t, "empty.pem", "no certificate"): "no PEM certificate",
+		filepath.Join(v.home, "absent.pem"):       "no such file",
+		v.home:                                    "not a regular file",
+		loose:                                     "chmod go-w",
+		v.write(t, "long.pem", strings.Repeat("x", 2<<20)): "KiB",
+	} {
+		code := 0
+		if says != "" {
+			code = 1
+		}
+		config := v.write(t, "ca.json", fmt.Sprintf(`{"ca_file": %q, "connections": {"ld": {"provider": "launchdarkly", "credential": {"env": "LD"}}}}`, file))
+		_, stderr := run(t, v.bareEnv(), code, "", "tools", "--config", config)
+		if code == 1 && (!strings.Contains(stderr, says) || !strings.Contains(stderr, "ca_file")) {
+			t.Errorf("%s: %s", file, stderr)
+		}
+	}
+}
+
 // Where the configuration comes from: a flag, the environment, the user's
 // directory, and never the working directory. A file keeps the vendors' variables
 // from making connections.

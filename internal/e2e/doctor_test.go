@@ -77,7 +77,15 @@ func TestDoctor(t *testing.T) {
 		}},
 		"nobody approves": {1, nobodyApproves},
 		"an approver":     {0, whoApproves},
-		"served":          {0, soundServer},
+		"bad certificates": {1, func(t *testing.T, v *vendors) ([]string, []string) {
+			t.Helper()
+			ca := v.write(t, "ca.pem", "none")
+			if err := os.Chmod(ca, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			return v.arranged(t, map[string]any{"ca_file": ca})
+		}},
+		"served": {0, soundServer},
 		"read only": {0, func(t *testing.T, v *vendors) ([]string, []string) {
 			env, args := weakCredentials(t, v)
 			return env, append(args, "--read-only")
@@ -218,6 +226,9 @@ func weakCredentials(t *testing.T, v *vendors) (env, args []string) {
 	c["at-reads"] = map[string]any{
 		"provider": "atlassian", "base_url": v.access.Atlassian.BaseURL, "org_id": v.access.Atlassian.OrgID, "allow": []string{"read"},
 		"credential": v.credentialFile(t, "audit", v.access.Atlassian.ReadOnlyCredential),
+	}
+	if err := os.Chmod(c["at-reads"].(map[string]any)["credential"].(map[string]any)["file"].(string), 0o644); err != nil {
+		t.Fatal(err)
 	}
 	soon := time.Now().Add(5 * 24 * time.Hour)
 	if err := v.UpdateMailtrapToken(v.tokenOf(t, v.access.Mailtrap.ProjectCredential), func(m *sandbox.MailtrapToken) { m.ExpiresAt = soon }); err != nil {
@@ -413,9 +424,6 @@ func whoApproves(t *testing.T, v *vendors) (env, args []string) {
 		t.Fatal(err)
 	}
 	ca := v.write(t, "ca.pem", string(data))
-	if err := os.Chmod(ca, 0o666); err != nil {
-		t.Fatal(err)
-	}
 	env, args = v.arranged(t, map[string]any{"ca_file": ca, "human_approval": map[string]any{"bulk": "required", "second_person": true}, "auth": map[string]any{"tokens": []any{
 		map[string]any{"name": "admin", "role": "admin", "sha256": fmt.Sprintf("%064x", 1)},
 		map[string]any{"name": "dana", "role": "approver", "sha256": fmt.Sprintf("%064x", 2)},

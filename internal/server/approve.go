@@ -185,16 +185,18 @@ func (v *service) withApprovalPage(next http.Handler) http.Handler {
 }
 
 // approvalPage returns where people reach the pages for approvals, or "" where that is not known: by
-// the name of the request, which was checked, or behind a proxy by that of the OAuth resource.
+// the name of the request, which was checked, or behind a proxy rather by that of the OAuth resource.
 func (v *service) approvalPage(host string) string {
-	switch {
-	case v.options.Env == nil || !v.options.Env.ApprovedOverHTTP:
+	if v.options.Env == nil || !v.options.Env.ApprovedOverHTTP {
 		return ""
-	case v.hasTLS, v.scheme == "http" && loopback.IsHost(nameOf(host)):
-		return v.scheme + "://" + host + approvePath
 	}
+	isDirect := v.hasTLS || v.scheme == "http" && loopback.IsHost(nameOf(host))
 	u, err := url.Parse(v.options.Resource.URL)
-	if err != nil || u.Host == "" {
+	switch {
+	case !isDirect && err == nil && u.Host != "":
+	case isDirect, v.scheme == "https":
+		return v.scheme + "://" + host + approvePath
+	default:
 		return ""
 	}
 	prefix := strings.TrimRight(u.EscapedPath(), "/")

@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -112,18 +111,13 @@ func TestConnectionsInParallel(t *testing.T) {
 }
 
 // secure starts a vendor with TLS and returns it with the file of its certificate.
-func secure(t *testing.T, change func(*httptest.Server), answers ...http.HandlerFunc) (v *vendor, caFile string) {
+func secure(t *testing.T, change func(*httptest.Server), answers ...http.HandlerFunc) (v *vendor, certificate []byte) {
 	t.Helper()
 	v = prepare(answers...)
 	change(v.Server)
 	v.StartTLS()
 	t.Cleanup(v.Close)
-	caFile = filepath.Join(t.TempDir(), "ca.pem")
-	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.Certificate().Raw})
-	if err := os.WriteFile(caFile, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return v, caFile
+	return v, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.Certificate().Raw})
 }
 
 func TestTLS(t *testing.T) {
@@ -146,11 +140,11 @@ func TestTLS(t *testing.T) {
 		"1.1":     {as(func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }), false, "protocol version", 0},
 		"no CA":   {as(func(*tls.Config) {}), true, "certificate signed by unknown authority", 0},
 	}, func(t *testing.T, test test) {
-		v, caFile := secure(t, test.change, ok())
+		v, certificate := secure(t, test.change, ok())
 		if test.noCA {
-			caFile = ""
+			certificate = nil
 		}
-		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{CAFile: caFile})
+		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{RootCAs: certificate})
 		for _, rule := range []transport.Rule{transport.Read, transport.Once} {
 			before := v.requests.Load()
 			_, err := do(t.Context(), c, call(rule))
@@ -194,8 +188,8 @@ func TestHTTP2(t *testing.T) {
 		for _, answer := range test.answers {
 			answers = append(answers, func(w http.ResponseWriter, r *http.Request) { versions <- r.ProtoMajor; answer(w, r) })
 		}
-		v, caFile := secure(t, func(s *httptest.Server) { s.EnableHTTP2 = true }, answers...)
-		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{CAFile: caFile})
+		v, certificate := secure(t, func(s *httptest.Server) { s.EnableHTTP2 = true }, answers...)
+		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{RootCAs: certificate})
 		_, err := do(t.Context(), c, call(test.rule))
 		wantCode(t, err, test.end.code)
 		want(t, "version", <-versions, 2)
@@ -207,23 +201,17 @@ func TestHTTP2(t *testing.T) {
 // TestHTTP2Silence is TestSilence over HTTP/2.
 func TestHTTP2Silence(t *testing.T) {
 	each(t, map[string]http.HandlerFunc{"no answer": hang, "in the body": hangInBody(200, `{"id":`)}, func(t *testing.T, answer http.HandlerFunc) {
-		v, caFile := secure(t, func(s *httptest.Server) { s.EnableHTTP2 = true }, answer)
-		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{CAFile: caFile, Timeout: patience})
+		v, certificate := secure(t, func(s *httptest.Server) { s.EnableHTTP2 = true }, answer)
+		c := connect(t, v.URL, vendortest.Credential(credential), transport.Options{RootCAs: certificate, Timeout: patience})
 		_, err := do(t.Context(), c, read())
 		wantCode(t, err, providers.CodeTimeout)
 	})
 }
 
-func TestCAFile(t *testing.T) {
+func TestRootCAs(t *testing.T) {
 	t.Parallel()
-	empty := filepath.Join(t.TempDir(), "empty.pem")
-	if err := os.WriteFile(empty, []byte("no certificate"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range []string{empty, filepath.Join(t.TempDir(), "absent.pem"), t.TempDir()} {
-		if _, err := transport.New(transport.Options{CAFile: file}); err == nil || !strings.Contains(err.Error(), "ca_file") {
-			t.Errorf("%s: error %v, want one that names ca_file", file, err)
-		}
+	if _, err := transport.New(transport.Options{RootCAs: []byte("no certificate")}); err == nil {
+		t.Error("what is no certificate was taken")
 	}
 }
 

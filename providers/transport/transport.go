@@ -7,11 +7,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 )
@@ -19,7 +19,7 @@ import (
 // Options are the settings that all vendors share.
 type Options struct {
 	UserAgent string
-	CAFile    string        // PEM certificates trusted besides the system's
+	RootCAs   []byte        // PEM certificates trusted besides the system's
 	Timeout   time.Duration // for one attempt, from dial to the last byte; of a stream, to its headers and for each silence
 	Reserve   float64       // share of a vendor's budget left to everybody else, 0 to 1
 	// ObserveRequest is told of every request right before it is sent, and end once with the status of
@@ -54,10 +54,13 @@ const (
 // a redirect could carry the credential to another host.
 func New(o Options) (*http.Client, error) {
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		pool, err := certificates(o.CAFile)
+	if len(o.RootCAs) > 0 {
+		pool, err := x509.SystemCertPool()
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read the system's certificates: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(o.RootCAs) {
+			return nil, errors.New("there is no PEM certificate")
 		}
 		tlsConfig.RootCAs = pool
 	}
@@ -74,21 +77,6 @@ func New(o Options) (*http.Client, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, nil
-}
-
-func certificates(file string) (*x509.CertPool, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the system's certificates: %w", err)
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read ca_file: %w", err)
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("ca_file %s holds no PEM certificate", file)
-	}
-	return pool, nil
 }
 
 // Host returns the host of a base URL in one spelling, with its port unless that is
