@@ -272,7 +272,7 @@ func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Pr
 		if !finished { // a panic: nobody knows how far the change came
 			err = &Problem{Code: "internal_error", Message: "the server failed while carrying out the change", Next: "read the tokens, and list_operations, to see what happened"}
 		}
-		c.record(ctx, shown.ID, out, err)
+		c.record(ctx, shown, out, err)
 	}()
 	out, err = f.actOn(ctx, c, shown)
 	finished = true
@@ -280,11 +280,11 @@ func (f flow[Plan, Out]) confirmed(ctx context.Context, c *Call, shown ledger.Pr
 }
 
 // record keeps the result of a confirmed call.
-func (c *Call) record(ctx context.Context, preview string, out any, cause error) {
+func (c *Call) record(ctx context.Context, taken ledger.Preview, out any, cause error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime)
 	defer cancel()
 	if isDropped(cause) || isUnapproved(cause) {
-		c.keep(ctx, "confirm code not given back", preview, func(ctx context.Context) error { return c.Ledger.ReleasePreview(ctx, preview) })
+		c.keep(ctx, "confirm code not given back", taken.ID, func(ctx context.Context) error { return c.Ledger.ReleasePreview(ctx, taken) })
 		return
 	}
 	r := recorded{Problem: problemOf(cause)}
@@ -296,11 +296,11 @@ func (c *Call) record(ctx context.Context, preview string, out any, cause error)
 		r.Out, err = json.Marshal(out)
 	}
 	result, failed := json.Marshal(r)
-	c.keep(ctx, "result of a confirmed call not kept", preview, func(ctx context.Context) error {
+	c.keep(ctx, "result of a confirmed call not kept", taken.ID, func(ctx context.Context) error {
 		if err := errors.Join(err, failed); err != nil {
 			return err
 		}
-		return c.Ledger.RecordPreview(ctx, preview, result)
+		return c.Ledger.RecordPreview(ctx, taken.ID, result)
 	})
 	fault.Point("recorded")
 }

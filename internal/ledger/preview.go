@@ -149,26 +149,30 @@ func (l *Ledger) TakePreview(ctx context.Context, code, principal, tool string, 
 		return setPreview(ctx, tx, &check.Preview, l.now().Add(resultLife))
 	})
 	if err != nil {
-		id := check.Preview.ID
-		l.undo(err, func(ctx context.Context) error { return l.giveBack(ctx, id, taking) })
+		taken := check.Preview
+		l.undo(err, func(ctx context.Context) error { return l.giveBack(ctx, taken, taking) })
 		return Check{}, err
 	}
 	return check, nil
 }
 
-// ReleasePreview gives a preview that TakePreview accepted back as open, with its code, since nothing
-// was sent and nothing will be. Where the code has expired meanwhile, the preview is over.
-func (l *Ledger) ReleasePreview(ctx context.Context, id string) error {
-	return l.write(ctx, func(tx *sql.Tx) error { return l.releasePreview(ctx, tx, id) })
+// ReleasePreview gives a preview back as open, with its code, as TakePreview returned it accepted, since
+// nothing was sent and nothing will be. Where the code has expired meanwhile, the preview is over. One that
+// was given back, and that another call has taken since, stays that call's.
+func (l *Ledger) ReleasePreview(ctx context.Context, taken Preview) error {
+	return l.write(ctx, func(tx *sql.Tx) error { return l.releasePreview(ctx, tx, taken) })
 }
 
-func (l *Ledger) releasePreview(ctx context.Context, tx *sql.Tx, id string) error {
-	p, _, err := findPreview(ctx, tx, `id = $1`, id)
+func (l *Ledger) releasePreview(ctx context.Context, tx *sql.Tx, taken Preview) error {
+	p, _, err := findPreview(ctx, tx, `id = $1`, taken.ID)
 	if err != nil {
 		return err
 	}
 	if p.State != PreviewRunning {
 		return fmt.Errorf("%w: preview %s is %s; only what was taken can be given back", ErrPreviewOver, p.ID, p.State)
+	}
+	if !p.Taken.Equal(taken.Taken) {
+		return fmt.Errorf("%w: preview %s was taken by another call since; only that one can give it back", ErrPreviewOver, p.ID)
 	}
 	if _, err := l.append(ctx, tx, "", kindPreviewReleased, previewBody{Preview: p.ID}); err != nil {
 		return err

@@ -211,31 +211,37 @@ func testReleases(t *testing.T, at place) {
 	p, code := openPreview(t, a, "local")
 	approved, err := a.ApprovePreview(t.Context(), p.ID, "root")
 	must(t, err)
-	wantErr(t, a.ReleasePreview(t.Context(), p.ID), ledger.ErrPreviewOver, "open")
-	wantErr(t, a.ReleasePreview(t.Context(), "pv_X"), ledger.ErrNotFound)
+	wantErr(t, a.ReleasePreview(t.Context(), p), ledger.ErrPreviewOver, "open")
+	wantErr(t, a.ReleasePreview(t.Context(), ledger.Preview{ID: "pv_X"}), ledger.ErrNotFound)
 
 	began := c.add(time.Minute)
-	wantEqual(t, take(t, a, code).Preview.Taken, began)
+	first := take(t, a, code).Preview
+	wantEqual(t, first.Taken, began)
 	c.add(time.Second)
 	running := peek(t, b, code)
 	wantEqual(t, []any{running.Verdict, running.Preview.Taken}, []any{ledger.Running, began})
-	must(t, b.ReleasePreview(t.Context(), p.ID))
+	must(t, b.ReleasePreview(t.Context(), first))
 	wantEqual(t, peek(t, a, code), ledger.Check{Verdict: ledger.Accepted, Preview: approved}) // as it was
-	wantErr(t, b.ReleasePreview(t.Context(), p.ID), ledger.ErrPreviewOver)
+	wantErr(t, b.ReleasePreview(t.Context(), first), ledger.ErrPreviewOver)
 
 	c.add(9*time.Minute - time.Second - time.Microsecond)
 	again := c.Now()
-	wantEqual(t, take(t, a, code).Verdict, ledger.Accepted)
+	second := take(t, a, code)
+	wantEqual(t, second.Verdict, ledger.Accepted)
+	// Who gave it back, and did not learn so, tries again: it is another call's now, and is carried out once.
+	wantErr(t, b.ReleasePreview(t.Context(), first), ledger.ErrPreviewOver, "taken by another call")
+	wantEqual(t, take(t, b, code).Verdict, ledger.Running)
 	must(t, a.RecordPreview(t.Context(), p.ID, json.RawMessage(`1`)))
 	ended := peek(t, a, code)
 	wantEqual(t, []any{ended.Verdict, ended.Preview.Taken}, []any{ledger.PreviewEnded, again})
-	wantErr(t, a.ReleasePreview(t.Context(), p.ID), ledger.ErrPreviewOver, "done")
+	wantErr(t, a.ReleasePreview(t.Context(), second.Preview), ledger.ErrPreviewOver, "done")
 
 	// Released after its code has expired, it is over.
 	p, code = openPreview(t, a, "local")
-	wantEqual(t, take(t, a, code).Verdict, ledger.Accepted)
+	last := take(t, a, code)
+	wantEqual(t, last.Verdict, ledger.Accepted)
 	c.add(10 * time.Minute)
-	must(t, a.ReleasePreview(t.Context(), p.ID))
+	must(t, a.ReleasePreview(t.Context(), last.Preview))
 	wantEqual(t, take(t, a, code).Verdict, ledger.NotACode)
 	_, err = a.FindPreview(t.Context(), p.ID)
 	wantErr(t, err, ledger.ErrNotFound)
@@ -288,14 +294,14 @@ func testQuestions(t *testing.T, at place) {
 	wantEqual(t, head(t, a), before)
 
 	state = ask()
-	take(t, a, code)
+	taken := take(t, a, code).Preview
 	for range 2 {
 		_, err := a.AskPreview(t.Context(), p.ID)
 		wantErr(t, err, ledger.ErrPreviewOver, "running")
 		_, err = a.AnswerPreview(t.Context(), p.ID, state)
 		wantErr(t, err, ledger.ErrPreviewOver)
 	}
-	must(t, a.ReleasePreview(t.Context(), p.ID))
+	must(t, a.ReleasePreview(t.Context(), taken))
 	answer(p.ID, state, false) // no question outlives the taking
 
 	state = ask()

@@ -60,15 +60,15 @@ func (s *Lease) refuse(ctx context.Context) error {
 	}})
 }
 
-// giveBack releases a preview if taking, the entry by which this process took it, is on record. If it is
-// not, another process may have taken the preview since.
-func (l *Ledger) giveBack(ctx context.Context, id string, taking Head) error {
+// giveBack releases a taken preview if taking, the entry by which this process took it, is on record. If it
+// is not, another process may have taken the preview since.
+func (l *Ledger) giveBack(ctx context.Context, taken Preview, taking Head) error {
 	return l.write(ctx, func(tx *sql.Tx) error {
 		var found bool
 		err := tx.QueryRowContext(ctx, `SELECT COUNT(*) > 0 FROM entries WHERE seq = $1 AND hash = $2`, taking.Seq, taking.Hash).Scan(&found)
 		if err != nil || !found {
 			return err
 		}
-		return l.releasePreview(ctx, tx, id)
+		return l.releasePreview(ctx, tx, taken)
 	})
 }

@@ -285,7 +285,7 @@ func TestTamperedPreviews(t *testing.T) {
 				l := at(path)(t, newClock().options())
 				p, _ := openPreview(t, l, "local")
 				_, released := openPreview(t, l, "local")
-				must(t, l.ReleasePreview(t.Context(), take(t, l, released).Preview.ID))
+				must(t, l.ReleasePreview(t.Context(), take(t, l, released).Preview))
 				_, running := openPreview(t, l, "local")
 				take(t, l, running)
 				_, over := openPreview(t, l, "local")
