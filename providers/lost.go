@@ -13,8 +13,10 @@ type Lost struct {
 	// Orphans are tokens that the change made, with a secret that nobody has. More
 	// than one: it could not be told which of them.
 	Orphans []Token
-	OldEnds Date   // of the replaced secret, where it shows
-	Next    string // one or two sentences: what to do
+	// MayBeOthers: the change happened, and it is not known whether somebody has the orphans' secrets.
+	MayBeOthers bool
+	OldEnds     Date   // of the replaced secret, where it shows
+	Next        string // one or two sentences: what to do
 }
 
 // Happened says whether a change took place whose answer was lost.
@@ -26,6 +28,15 @@ const (
 	HappenedNo      Happened = "no"
 	HappenedUnknown Happened = "unknown"
 )
+
+// Orphan returns the one token that the change is known to have made, and that nobody has the secret of;
+// false where that cannot be told.
+func (l *Lost) Orphan() (Token, bool) {
+	if l.Happened != HappenedYes || len(l.Orphans) != 1 || l.MayBeOthers {
+		return Token{}, false
+	}
+	return l.Orphans[0], true
+}
 
 // LostOf returns what the first Error in err's chain tells of a lost answer, or
 // nil where it tells nothing.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -515,6 +516,51 @@ func (h *harness) isLost(r result) {
 	}
 	if left := h.inEscrow(); len(left) > 0 {
 		h.t.Errorf("in escrow is %v", left)
+	}
+}
+
+// TestLostAnswerBesideAnotherServer: a token that is new under the name may be that of another server, whose
+// answer is not on record yet. It is not told to be one that nobody has the secret of.
+func TestLostAnswerBesideAnotherServer(t *testing.T) {
+	t.Parallel()
+	for tool, a := range map[string]args{createLD: reader(), createMT: viewer()} {
+		for _, isBeside := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/%v", tool, isBeside), func(t *testing.T) {
+				t.Parallel()
+				h := start(t, setup{})
+				other := h.process()
+				t.Cleanup(other.die)
+				name := a["name"].(string)
+				id := ""
+				var once sync.Once
+				h = h.behind(setup{stateDir: h.setup.stateDir}, func(r *http.Request) {
+					if r.Method != http.MethodPost {
+						return
+					}
+					once.Do(func() { // the other's call is carried out while ours is under way
+						if isBeside {
+							i := h.intent(tool, "mint", a["connection"].(string))
+							i.NewTokenName, i.Sink, i.Key = name, "files", "other"
+							other.begin(i)
+						}
+						if tool == createMT {
+							id = number(h.addMailtrap(name).ID)
+							return
+						}
+						id = h.addLaunchDarkly(name).ID
+					})
+				})
+				h.fault(sandbox.Fault{Method: "POST", Kind: sandbox.FaultCut})
+				r := h.call(tool, a).is("unknown").says("token " + id + " may be the one that was made")
+				op := h.call("get_operation", args{"operation_id": r.str("operation_id")}).ok()
+				if named := op.str("new_token_id"); (named == "") != isBeside {
+					t.Errorf("on record is token %q", named)
+				}
+				if strings.Contains(r.text, "cannot be told") != isBeside || strings.Contains(r.text, "nobody has its secret") == isBeside {
+					t.Errorf("answered is %s", r.text)
+				}
+			})
+		}
 	}
 }
 

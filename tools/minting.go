@@ -106,11 +106,11 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 }
 
 // isMade reports whether the secret of a token of the operation's account came to another operation, of
-// any server.
+// any server. With an error that is not known.
 func (o *operation) isMade(ctx context.Context, token string) (bool, error) {
 	of := o.lease.Operation()
-	made, err := o.call.Ledger.IsMade(ctx, of.Provider, of.Account, token)
-	if err != nil {
+	made, err := o.call.Ledger.IsMade(ctx, &of, token)
+	if err != nil && !errors.Is(err, ledger.ErrMayBeMade) {
 		o.call.Log.Error("the ledger cannot be read", "error", err)
 	}
 	return made, err
@@ -131,9 +131,8 @@ func (o *operation) notMinted(ctx context.Context, cause error, trace *providers
 		}
 		return fmt.Errorf("operation %s: %w", o.id, cause)
 	}
-	if len(lost.Orphans) == 1 && lost.Happened == providers.HappenedYes {
-		r.NewTokenID = lost.Orphans[0].ID
-	}
+	orphan, isKnown := lost.Orphan()
+	r.NewTokenID = orphan.ID
 	if ends, ok := lost.OldEnds.Time(); ok {
 		r.OldEnds = ends
 	}
@@ -141,7 +140,11 @@ func (o *operation) notMinted(ctx context.Context, cause error, trace *providers
 	out.status, out.next = statusUnknown, lost.Next
 	out.warn(sentence(cause))
 	for i := range lost.Orphans {
-		out.warn("token " + lost.Orphans[i].ID + " may be the one that was made; nobody has its secret")
+		warning := "token " + lost.Orphans[i].ID + " may be the one that was made"
+		if isKnown {
+			warning += "; nobody has its secret"
+		}
+		out.warn(warning)
 	}
 	out.warn(o.finish(ctx, r))
 	return nil

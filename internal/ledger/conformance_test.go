@@ -41,6 +41,7 @@ func testLedger(t *testing.T, newPlace func(t *testing.T) place) {
 		"deliveries":                testDeliveries,
 		"late deliveries":           testLateDelivery,
 		"made tokens":               testMade,
+		"tokens that may be made":   testMayBeMade,
 		"cleaning":                  testCleaning,
 		"identities stay different": testIdentities,
 		"many targets":              testManyTargets,
@@ -717,11 +718,81 @@ func testMade(t *testing.T, at place) {
 			provider, account, token string
 			want                     bool
 		}{{"launchdarkly", "acme", token, want}, {"mailtrap", "acme", token, false}, {"launchdarkly", "other", token, false}, {"launchdarkly", "acme", "none", false}} {
-			made, err := other.IsMade(t.Context(), of.provider, of.account, of.token)
+			made, err := other.IsMade(t.Context(), &ledger.Operation{Intent: ledger.Intent{Provider: of.provider, Account: of.account}}, of.token)
 			must(t, err)
 			wantEqual(t, made, of.want)
 		}
 	}
+}
+
+// A token whose maker may be an operation that has not said yet what it made, or one that was taken for dead
+// meanwhile, is not taken for one that nobody has the secret of.
+func testMayBeMade(t *testing.T, at place) {
+	c := newClock()
+	l, other := at(t, c.options()), at(t, c.options())
+	minting := func(i *ledger.Intent) {
+		i.Targets, i.Sink, i.Key, i.NewTokenName = nil, "files", "k", "ci"
+	}
+	rotating := func(name string) func(*ledger.Intent) {
+		return func(i *ledger.Intent) {
+			i.Targets, i.Sink, i.Key = []ledger.Target{{ID: "old", Name: name}}, "files", "k"
+		}
+	}
+	asking := begin(t, l, intent("", minting))
+	by := asking.Operation()
+	isMade := func(token string, want error) {
+		t.Helper()
+		made, err := l.IsMade(t.Context(), &by, token)
+		if made || !errors.Is(err, want) {
+			t.Errorf("made %v, error %v, want %v", made, err, want)
+		}
+	}
+	isMade("t", nil)
+	for name, tt := range map[string]struct {
+		change func(*ledger.Intent)
+		want   error
+	}{
+		"creation":          {minting, ledger.ErrMayBeMade},
+		"rotation":          {rotating("ci"), ledger.ErrMayBeMade},
+		"of another name":   {rotating("deploy"), nil},
+		"at another vendor": {func(i *ledger.Intent) { minting(i); i.Provider = "mailtrap" }, nil},
+		"of an account":     {func(i *ledger.Intent) { minting(i); i.Account = "other" }, nil},
+		"no minting":        {func(i *ledger.Intent) { i.Targets = []ledger.Target{{ID: "old", Name: "ci"}} }, nil},
+		"a delivery":        {func(i *ledger.Intent) { minting(i); i.Of = by.ID }, nil},
+	} {
+		s := begin(t, other, intent("", tt.change))
+		t.Run(name, func(*testing.T) { isMade("t", tt.want) })
+		finish(t, s, ledger.Failed)
+		isMade("t", nil)
+	}
+	s := begin(t, other, intent("", minting))
+	must(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: "t"}))
+	isMade("t2", nil)
+	made, err := l.IsMade(t.Context(), &by, "t")
+	must(t, err)
+	wantEqual(t, made, true)
+	finish(t, s, ledger.Done)
+
+	finish(t, asking, ledger.Unknown)
+
+	for _, minted := range []string{"", "t3"} {
+		asking := begin(t, l, intent("", minting))
+		by = asking.Operation()
+		s := begin(t, other, intent("", minting))
+		if minted != "" {
+			must(t, s.Step(t.Context(), "minted", ledger.Details{NewTokenID: minted}))
+		}
+		must(t, s.Release(t.Context()))
+		claimed, err := l.Claim(t.Context(), s.ID())
+		must(t, err)
+		finish(t, claimed, ledger.Unknown)
+		isMade("t3", ledger.ErrMayBeMade) // its process may live, and report late
+		finish(t, asking, ledger.Unknown)
+		c.add(time.Second)
+	}
+	later := begin(t, l, intent("", minting))
+	by = later.Operation()
+	isMade("t3", nil)
 }
 
 // Values that must not come through, each with what makes it dangerous.

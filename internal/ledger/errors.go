@@ -28,6 +28,8 @@ var (
 	ErrHeld = errors.New("operation in progress")
 	// ErrPreviewOver: the preview cannot be approved or declined any more.
 	ErrPreviewOver = errors.New("preview over")
+	// ErrMayBeMade: another operation may have got the secret of the token; that is not on record yet.
+	ErrMayBeMade = errors.New("another operation may have made the token")
 	// ErrFormSpent: the form was used, has expired, or is of another preview or another person.
 	ErrFormSpent = errors.New("form spent")
 )

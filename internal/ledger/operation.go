@@ -132,6 +132,14 @@ type Operation struct {
 // IsOf reports whether the operation is the principal's, whose name it may keep as a digest.
 func (o *Operation) IsOf(principal string) bool { return o.Principal == identity(principal) }
 
+// madeName is the name that the token which the operation makes is called by: a rotation calls it as the old one.
+func (o *Operation) madeName() string {
+	if len(o.Targets) == 1 {
+		return o.Targets[0].Name
+	}
+	return o.NewTokenName
+}
+
 // IsOpen reports whether the operation has no outcome yet.
 func (o *Operation) IsOpen() bool { return o.Outcome == "" }
 

@@ -303,12 +303,31 @@ func (q Query) where() (string, []any) {
 	return "WHERE " + strings.Join(terms, " AND "), args
 }
 
-// IsMade reports whether an operation got the secret of the token: one that is under way, is done, or
-// has it in escrow.
-func (l *Ledger) IsMade(ctx context.Context, provider, account, token string) (made bool, err error) {
+// IsMade reports whether another operation at by's account got the secret of the token: one that is under
+// way, is done, or has it in escrow. by asks whether the token is its own, since its answer was lost. With
+// [ErrMayBeMade] that cannot be told: an operation that makes a token of that name is under way, and which one
+// is not on record yet; or it was taken for dead while by was under way, and may have the secret all the same.
+func (l *Ledger) IsMade(ctx context.Context, by *Operation, token string) (made bool, err error) {
+	token = identity(token)
 	err = l.read(ctx, func(tx *sql.Tx) error {
-		return tx.QueryRowContext(ctx, `SELECT COUNT(*) > 0 FROM operations WHERE provider = $1 AND account = $2 AND token = $3 AND outcome IN ('', $4, $5)`,
-			identity(provider), identity(account), identity(token), string(Escrowed), string(Done)).Scan(&made)
+		others, err := operations(ctx, tx, `WHERE o.provider = $1 AND o.account = $2 AND o.token IN ('', $3) AND o.outcome IN ('', $4, $5, $6) AND o.sink <> '' AND o.id <> $7`,
+			by.Provider, by.Account, token, string(Unknown), string(Escrowed), string(Done), by.ID)
+		made = false
+		unsure := false
+		for i := range others {
+			other := &others[i]
+			isUnsettled := other.IsOpen() || other.Outcome == Unknown && other.Claims > 0 && !other.Ended.Before(by.Started)
+			switch {
+			case other.NewTokenID == token && other.Outcome != Unknown:
+				made = true
+			case isUnsettled && other.Of == "" && other.madeName() == by.madeName():
+				unsure = true
+			}
+		}
+		if err == nil && unsure && !made {
+			err = fmt.Errorf("%w: %s", ErrMayBeMade, token)
+		}
+		return err
 	})
 	return made && err == nil, err
 }

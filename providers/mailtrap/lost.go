@@ -166,7 +166,7 @@ func judgeReset(id string, seen afterReset, isOver bool) providers.Lost {
 // wasReset tells of a reset that happened; successors are the tokens that may have
 // come of it, and areOrphans says that nobody has their secrets.
 func wasReset(id string, end providers.Date, successors []providers.Token, areOrphans bool) providers.Lost {
-	lost := providers.Lost{Happened: providers.HappenedYes, OldEnds: end, Orphans: successors}
+	lost := providers.Lost{Happened: providers.HappenedYes, OldEnds: end, Orphans: successors, MayBeOthers: !areOrphans}
 	old := "token " + id + " was reset and works until " + end.String()
 	if end.IsUnknown() {
 		old = "token " + id + " was reset and works for Mailtrap's own grace only"
