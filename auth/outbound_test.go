@@ -45,7 +45,7 @@ func help(what string) int {
 	case "flood":
 		fmt.Print(strings.Repeat(canary, 10_000))
 	case "hang":
-		select {}
+		time.Sleep(time.Hour) // select{} would be a deadlock, which ends a program without cgo
 	}
 	return 0
 }
