@@ -177,6 +177,8 @@ func (v *service) boundedServer(ctx context.Context, h http.Handler, of *connect
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnState:         of.noteState,
 		ErrorLog:          slog.NewLogLogger(v.log.Handler(), slog.LevelDebug),
+		// OPTIONS * would be answered before Host and Origin are looked at.
+		DisableGeneralOptionsHandler: true,
 	}
 }
 

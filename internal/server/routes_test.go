@@ -302,6 +302,28 @@ func TestOtherRequests(t *testing.T) {
 	}
 }
 
+// TestWholeServer: what is asked of the server, and of no path, is judged like every other request.
+func TestWholeServer(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	own := s.listener.Addr().String()
+	for name, test := range map[string]struct{ host, origin, want string }{
+		"own":            {own, "", "HTTP/1.1 400 "},
+		"foreign host":   {"evil.example", "", "forbidden_host"},
+		"foreign origin": {own, "https://evil.example", "forbidden_origin"},
+	} {
+		request := "OPTIONS * HTTP/1.1\r\nHost: " + test.host + "\r\nConnection: close\r\n"
+		if test.origin != "" {
+			request += "Origin: " + test.origin + "\r\n"
+		}
+		answer, err := io.ReadAll(s.raw(t, request+"\r\n"))
+		if err != nil || !strings.Contains(string(answer), test.want) {
+			t.Errorf("%s: %v, answered %q", name, err, answer)
+		}
+	}
+	s.log.await(t, "method=OPTIONS route=other")
+}
+
 // TestHiddenRequest: what a proxy may have taken for the rest of a body is no request.
 func TestHiddenRequest(t *testing.T) {
 	t.Parallel()
