@@ -160,6 +160,32 @@ func sinkProblem(what string, err error) *Problem {
 	return p
 }
 
+// isFirstAt refuses a place that another operation which is under way delivers to, and has begun to before
+// this one. Both are on record with the place before they look, so of several one goes on.
+func (o *operation) isFirstAt(ctx context.Context, to destination, what string) error {
+	page, err := o.call.Ledger.List(ctx, ledger.Query{Sink: to.name, Key: to.key.String(), Outcome: ledger.OpenOutcome, Limit: ledger.MaxPage})
+	if err != nil {
+		return o.call.noLedger(err)
+	}
+	own := o.lease.Operation()
+	for i := range page.Operations {
+		other := &page.Operations[i]
+		if other.Seq >= own.Seq {
+			continue
+		}
+		if !other.Lease.After(o.call.Now()) { // it was cut off
+			o.call.Settle(ctx)
+		}
+		return keyInUse(what + "operation " + other.ID + " delivers to " + to.String())
+	}
+	return nil
+}
+
+// keyInUse refuses a key that somebody was faster to use.
+func keyInUse(message string) error {
+	return &Problem{Code: codeKeyExists, Message: message, Next: "give deliver_to with a key that is not in use, or call again without confirm once that operation has ended"}
+}
+
 func (c *Call) sinkNames() []string { return slices.Sorted(maps.Keys(c.Sinks)) }
 
 // deliveredTo notes where the secret is. Paths are for the local user only.

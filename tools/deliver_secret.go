@@ -114,7 +114,7 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 	if err != nil {
 		return out, err
 	}
-	if d.to.options, err = c.stillDeliverable(ctx, d); err != nil {
+	if d.to.options, err = o.stillDeliverable(ctx, d); err != nil {
 		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: string(problemCode(err))})
 		return out, err
 	}
@@ -124,8 +124,12 @@ func (c *Call) deliverEscrowed(ctx context.Context, d delivering) (deliverSecret
 }
 
 // stillDeliverable judges once more now that nobody else can change the token: another
-// call may have been faster, or have put a newer secret under the key.
-func (c *Call) stillDeliverable(ctx context.Context, d delivering) (sink.Options, error) {
+// call may have been faster, or have put a newer secret under the key, or be about to.
+func (o *operation) stillDeliverable(ctx context.Context, d delivering) (sink.Options, error) {
+	c := o.call
+	if err := o.isFirstAt(ctx, d.to, "the secret is still in escrow: "); err != nil {
+		return sink.Options{}, err
+	}
 	now, err := c.Ledger.Get(ctx, d.of.ID)
 	if err != nil {
 		return sink.Options{}, c.unreadable(err)

@@ -82,6 +82,10 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	if err != nil {
 		return err
 	}
+	if err := o.hasKey(ctx, m); err != nil {
+		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: string(problemCode(err))})
+		return err
+	}
 	ctx, trace := providers.WithTrace(ctx)
 	minted, err := m.send(providers.WithMade(ctx, o.isMade))
 	fault.Point("answered")
@@ -103,6 +107,23 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	}
 	o.conclude(ctx, m, minted, delivery, escrowed, out)
 	return nil
+}
+
+// hasKey judges the sink's key once more now that the operation is on record, with its key: a sink that
+// cannot see what it holds would overwrite the secret of a call that was faster.
+func (o *operation) hasKey(ctx context.Context, m minting) error {
+	if err := o.isFirstAt(ctx, m.to, "nothing was minted: "); err != nil {
+		return err
+	}
+	token := ""
+	if len(m.intent.Targets) == 1 {
+		token = m.intent.Targets[0].ID
+	}
+	options, err := o.call.deliveryOptions(ctx, m.connection, m.to, token, "")
+	if err == nil && options != m.to.options {
+		err = keyInUse("nothing was minted: " + m.to.String() + " came into use just now")
+	}
+	return err
 }
 
 // isMade reports whether the secret of a token of the operation's account came to another operation, of
