@@ -37,6 +37,7 @@ type operation struct {
 	id    string
 	// missed is what a step told that could not be recorded; the next entry tells it.
 	missed ledger.Details
+	isLost bool // another process took the operation over, and what is known here is on record as late
 }
 
 // intent is what all changes of a call have in common on record. With an error it
@@ -172,7 +173,8 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 		return ""
 	}
 	o.call.Log.Error("outcome not on record", "operation", o.id, "outcome", r.Outcome, "error", err)
-	if errors.Is(err, ledger.ErrUnavailable) && o.call.Ledger.Retry(func(ctx context.Context) error { return o.put(ctx, r) }) {
+	isPassing := errors.Is(err, ledger.ErrUnavailable) || errors.Is(err, ledger.ErrHeld)
+	if isPassing && o.call.Ledger.Retry(func(ctx context.Context) error { return o.put(ctx, r) }) {
 		return fmt.Sprintf("the outcome (%s) could not be put on record yet, which is tried again; until then operation %s counts as open", r.Outcome, o.id)
 	}
 	_ = o.lease.Release(ctx) // else nobody else may end it while this process lives
@@ -181,10 +183,14 @@ func (o *operation) finish(ctx context.Context, r ledger.Result) (warning string
 
 // put puts the outcome on record.
 func (o *operation) put(ctx context.Context, r ledger.Result) error {
-	err := o.lease.Finish(ctx, r)
-	if errors.Is(err, ledger.ErrLeaseLost) {
-		// Another process took this one for dead, and ended the operation with less than
-		// what is known here.
+	var err error
+	if !o.isLost {
+		err = o.lease.Finish(ctx, r)
+		o.isLost = errors.Is(err, ledger.ErrLeaseLost)
+	}
+	if o.isLost {
+		// Another process took this one for dead, and has ended the operation with less than
+		// what is known here, or is about to.
 		r.Note = cmp.Or(r.Note, "ended by the process that began it, which another one had taken for dead")
 		err = o.call.Ledger.Resolve(ctx, o.id, "", r)
 	}

@@ -437,6 +437,47 @@ func TestSettleAtOnce(t *testing.T) {
 	}
 }
 
+// TestSleepingServerWhileAnotherEndsItsOperation: what a server knows that was taken for dead becomes the outcome
+// also where the other process has not ended the operation yet.
+func TestSleepingServerWhileAnotherEndsItsOperation(t *testing.T) {
+	t.Parallel()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	h := start(t, setup{}).behind(setup{}, holdFirst(http.MethodPost, arrived, release))
+	other := h.process()
+	t.Cleanup(other.die)
+	answer := make(chan result, 1)
+	go func() { answer <- h.call(createLD, reader()) }()
+	<-arrived
+	h.clock.advance(time.Hour)
+	cutOff, err := other.ledger.Unfinished(t.Context())
+	id := must(t, cutOff, err)[0].ID
+	claimed, err := other.ledger.Claim(t.Context(), id)
+	must(t, claimed, err)
+	close(release)
+	r := (<-answer).is("created").says("could not be put on record yet")
+	late := h.history(id)["late"]
+	if err := claimed.Finish(t.Context(), ledger.Result{Outcome: ledger.Unknown, ErrorCode: "interrupted"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.env.Ledger.Close(); err != nil { // or the next heartbeat
+		t.Fatal(err)
+	}
+	got, err := other.ledger.Get(t.Context(), id)
+	op := must(t, got, err)
+	if op.Outcome != ledger.Done || op.NewTokenID != r.str("token", "id") || !strings.Contains(op.Note, "taken for dead") || op.Verified != "true" {
+		t.Errorf("on record is %+v", op)
+	}
+	entries, err := other.ledger.History(t.Context(), id)
+	for _, e := range must(t, entries, err) {
+		if e.Kind == "late" {
+			late--
+		}
+	}
+	if late != 0 {
+		t.Errorf("%d late reports more", -late)
+	}
+}
+
 // TestSleepingServer: a server whose machine slept while the vendor worked is taken for
 // dead by another. What it knows when it wakes up becomes the outcome.
 func TestSleepingServer(t *testing.T) {

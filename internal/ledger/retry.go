@@ -13,9 +13,9 @@ import (
 const closeTime = 5 * time.Second
 
 // Retry calls write, which has failed, again with each heartbeat, and once more at the end of the
-// process, until it fails no more with [ErrUnavailable]: what is known must not be lost because the
-// database was away for a while. It reports whether it will; a closed ledger does not. Of an operation,
-// the lease is kept until then.
+// process, until it fails no more with [ErrUnavailable] or [ErrHeld]: what is known must not be lost because
+// the database was away for a while, or another process has the operation just now. It reports whether it
+// will; a closed ledger does not. Of an operation, the lease is kept until then.
 func (l *Ledger) Retry(write func(context.Context) error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,7 +43,7 @@ func (l *Ledger) retryAll(ctx context.Context) {
 	l.mu.Unlock()
 	var left []func(context.Context) error
 	for _, write := range writes {
-		if err := write(ctx); errors.Is(err, ErrUnavailable) || ctx.Err() != nil {
+		if err := write(ctx); errors.Is(err, ErrUnavailable) || errors.Is(err, ErrHeld) || ctx.Err() != nil {
 			left = append(left, write)
 		}
 	}
