@@ -156,6 +156,9 @@ func TestRotateMailtrapByReset(t *testing.T) {
 		t.Errorf("the old token has the status %q, want in_grace", status)
 	}
 	h.untouched(func() { h.call(rotate, a).fails("refused").says("already reset") })
+	other := h.restart(setup{}) // which knows of the reset from the record only
+	h.untouched(func() { other.call(rotate, a).fails("refused").says("already rotated", "rotate its successor") })
+	other.call(rotate, with(a, args{"token_id": fresh})).is("confirmation_required")
 	h.clock.advance(12 * time.Hour)
 	if h.works(token.Secret) {
 		t.Error("the old secret outlived its grace")

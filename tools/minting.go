@@ -46,6 +46,9 @@ const (
 	statusUndelivered = "undelivered" // neither a sink nor the escrow took the secret
 )
 
+// codeSecretLost is on record where neither the escrow nor the sink took a new secret.
+const codeSecretLost = "secret_lost"
+
 // The words of a verification.
 const (
 	verifiedTrue    = "true"
@@ -181,7 +184,7 @@ func (o *operation) undelivered(ctx context.Context, escrowed bool, code string,
 	}
 	out.status = statusUndelivered
 	note := "neither the escrow nor the sink took the secret of token " + out.minted.Token.ID + ": nobody has it; rotate or revoke that token"
-	out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: "secret_lost", Details: ledger.Details{Note: note}}))
+	out.warn(o.finish(ctx, ledger.Result{Outcome: ledger.Unknown, ErrorCode: codeSecretLost, Details: ledger.Details{Note: note}}))
 }
 
 func (m minting) details(minted providers.Minted, row *secretRow, trace *providers.Trace) ledger.Details {

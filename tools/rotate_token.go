@@ -159,13 +159,32 @@ func (c *Call) planRotation(ctx context.Context, connection *Connection, rotator
 	if shown != nil {
 		planned.Plan = shown.Plan
 	} else {
-		planned.Plan, err = rotator.PlanRotation(ctx, token, ask)
+		isReplaced := func(ctx context.Context, token string) (bool, error) { return c.isReplaced(ctx, connection, token) }
+		planned.Plan, err = rotator.PlanRotation(providers.WithReplaced(ctx, isReplaced), token, ask)
 		connection.Note(err, c.Now())
 	}
 	if err == nil && planned.Plan.Method == providers.MethodTwin {
 		err = refusedByPolicy(twinLife(connection.Policy, token, planned.Plan, c.Now()))
 	}
 	return planned, err
+}
+
+// isReplaced reports whether a rotation of the last day, by any server, gave the token a successor or an end. One
+// whose new secret is lost is to be done again.
+func (c *Call) isReplaced(ctx context.Context, connection *Connection, token string) (bool, error) {
+	intent, err := c.intent(ctx, connection)
+	if err != nil {
+		return false, err
+	}
+	page, err := c.Ledger.List(ctx, ledger.Query{Tool: c.Tool.Name, Since: c.Now().Add(-24 * time.Hour), Limit: ledger.MaxPage})
+	if err != nil {
+		return false, c.noLedger(err)
+	}
+	return slices.ContainsFunc(page.Operations, func(op ledger.Operation) bool {
+		isOf := op.Provider == intent.Provider && op.Account == intent.Account && len(op.Targets) == 1 && op.Targets[0].ID == token
+		hasHappened := op.Outcome != ledger.Failed && op.Outcome != ledger.Refused && op.ErrorCode != codeSecretLost
+		return isOf && hasHappened && (op.NewTokenID != "" && op.NewTokenID != token || !op.OldEnds.IsZero())
+	}), nil
 }
 
 // twinLife judges the life of a twin where it would be longer than that of the token

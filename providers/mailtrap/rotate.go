@@ -16,6 +16,8 @@ const (
 	// maxGlance bounds the look at the old record after a reset: the new secret waits
 	// for it and must not be held back for long.
 	maxGlance = 3 * time.Second
+	// longestGrace is more than the vendor's grace after a reset, which is about 12 hours.
+	longestGrace = 24 * time.Hour
 	// maxSuffix is what a reset adds to a name at most: a space and an id.
 	maxSuffix = 20
 )
@@ -39,6 +41,9 @@ func (p *Provider) PlanRotation(ctx context.Context, token providers.Token, ask 
 	if err := p.checkAlive(current, now); err != nil {
 		return providers.RotationPlan{}, err
 	}
+	if err := checkNotReplaced(ctx, current, now); err != nil {
+		return providers.RotationPlan{}, err
+	}
 	_, ends := current.Expires.date.Time()
 	if !ask.Compromised && !ends {
 		return planReset(current), nil
@@ -59,6 +64,22 @@ func (p *Provider) checkAlive(r *record, now time.Time) error {
 	default:
 		return nil
 	}
+}
+
+// checkNotReplaced refuses a token that seems to be in the grace of a reset, and of which others know that it
+// has a successor. One that ends by itself soon, and has a twin, is no different.
+func checkNotReplaced(ctx context.Context, r *record, now time.Time) error {
+	end, ends := r.Expires.date.Time()
+	if !ends || end.After(now.Add(longestGrace)) {
+		return nil
+	}
+	id := string(r.ID)
+	isReplaced, err := providers.IsReplaced(ctx, id)
+	if err != nil || !isReplaced {
+		return err
+	}
+	return refused("token "+id+" was already rotated and works only until "+r.Expires.date.String(),
+		"rotate its successor, which list_operations names with tool rotate_token, or make a new token where that is gone; revoke this one to end it now")
 }
 
 func planReset(r *record) providers.RotationPlan {

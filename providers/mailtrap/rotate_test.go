@@ -1,6 +1,8 @@
 package mailtrap_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -117,6 +119,47 @@ func TestPlansRefused(t *testing.T) {
 			e := wantCode(t, err, providers.CodeRefused)
 			wantText(t, e.Message, tt.want)
 			wantText(t, e.Next, "create a new token", "revoke this one")
+		})
+	}
+}
+
+// A token that others are known to have rotated gets no twin beside its successor, if it ends as soon as one that
+// is in the grace of a reset.
+func TestPlanOfATokenRotatedElsewhere(t *testing.T) {
+	t.Parallel()
+	isReplaced := providers.WithReplaced(t.Context(), func(context.Context, string) (bool, error) { return true, nil })
+	_, err := serve(t, readOld(old(`"2026-11-23T00:00:00Z"`))).PlanRotation(isReplaced, providers.Token{ID: "2496915"}, providers.RotationAsk{Now: now})
+	e := wantCode(t, err, providers.CodeRefused)
+	wantText(t, e.Message, "already rotated", "2026-11-23")
+	wantText(t, e.Next, "successor", "revoke")
+
+	broken := errors.New("the record cannot be read")
+	tests := map[string]struct {
+		expires    string
+		isReplaced bool
+		err        error
+		want       error // nil: a plan
+	}{
+		"ends by itself":  {`"2026-11-23T00:00:00Z"`, false, nil, nil},
+		"not known":       {`"2026-11-23T00:00:00Z"`, false, broken, broken},
+		"ends much later": {`"2027-11-23T00:00:00Z"`, true, nil, nil},
+		"never ends":      {`null`, true, nil, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := serve(t, readOld(old(tt.expires)), readOld(old(tt.expires)))
+			token := get(t, p)
+			ctx := providers.WithReplaced(t.Context(), func(_ context.Context, id string) (bool, error) {
+				if id != token.ID {
+					t.Errorf("asked for token %s", id)
+				}
+				return tt.isReplaced, tt.err
+			})
+			_, err := p.PlanRotation(ctx, token, providers.RotationAsk{Now: now})
+			if !errors.Is(err, tt.want) {
+				t.Errorf("error %v, want %v", err, tt.want)
+			}
 		})
 	}
 }
