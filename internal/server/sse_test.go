@@ -1,7 +1,10 @@
 package server_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -74,6 +77,32 @@ func TestSSEStop(t *testing.T) {
 	events.await(t, cleanEnd)
 	if got := strings.Count(events.String(), "finished"); got != calls {
 		t.Errorf("%d calls were answered, want %d:\n%s", got, calls, events)
+	}
+}
+
+// A stop waits for a client that still has answers to read, and ends its stream after the last one.
+func TestSSEStopWhileAnswersAreRead(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{MaxCalls: 100})
+	const calls, answer = 16, 1 << 20 // more than the two ends of a connection take
+	s.big(answer)
+	response := s.do(t, http.MethodGet, "/sse", "", nil) // of which nothing is read at first
+	messages := "/message?sessionId=" + response.Header.Get("Mcp-Session-Id")
+	for n := range calls {
+		body := fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":"big"}}`, n)
+		if got := s.do(t, http.MethodPost, messages, body, nil).StatusCode; got != http.StatusAccepted {
+			t.Fatalf("message: status %d", got)
+		}
+	}
+	s.stop()
+	s.log.await(t, "stopping")
+	yield()
+	said, err := io.ReadAll(response.Body)
+	if got := bytes.Count(said, []byte(`"text":"`)); got != calls || err != nil {
+		t.Errorf("%d calls were answered, want %d (%v)", got, calls, err)
+	}
+	if err := receive(t, s.ended, "the end of HTTP"); err != nil {
+		t.Errorf("HTTP: %v", err)
 	}
 }
 
