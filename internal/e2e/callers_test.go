@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +52,10 @@ func TestCallersAreOnRecord(t *testing.T) {
 			v.wantOnRecord(t, s, callerToken("ci"), asker{"token:ci", "static", test.address, rawmcpClient})
 			v.wantOnRecord(t, s, issued, asker{"oidc:" + issuer + ":alice", "oidc", test.address, rawmcpClient})
 			v.notForwarded(t, callerToken("ci"), issued)
+			lines := regexp.MustCompile(`request method=.* address=(\S+) principal=`).FindAllStringSubmatch(s.err.String(), -1)
+			if len(lines) == 0 || slices.ContainsFunc(lines, func(line []string) bool { return line[1] != test.address }) {
+				t.Errorf("the log does not say that each request comes from %s:\n%s", test.address, s.err)
+			}
 		})
 	}
 	t.Run("without callers", func(t *testing.T) {
