@@ -13,10 +13,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/tokenreeve/tokenreeve/internal/ledger"
 	"github.com/tokenreeve/tokenreeve/internal/telemetry"
 )
 
@@ -102,7 +104,7 @@ func TestMetrics(t *testing.T) {
 			m.of(t, "tokenreeve_build_info", "version", "v1.2.3-test"),
 			m.of(t, "tokenreeve_http_requests_total", "method", "GET", "route", "/metrics", "status", "4xx"),
 		},
-		0: {m.of(t, "tokenreeve_operations", "state", "open"), m.of(t, "tokenreeve_operations", "state", "escrowed"), m.of(t, "tokenreeve_calls_in_flight")},
+		0: {m.of(t, "tokenreeve_calls_in_flight")},
 	} {
 		for i, value := range got {
 			if value != want {
@@ -125,6 +127,33 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	v.noSecretIn(t, "the metrics", fmt.Sprint(m))
+	read := v.hold("GET", "/api/v2/tokens")
+	answers := background(t.Context(), streamed, "list_tokens", map[string]any{"connection": "ld"})
+	read.await(t, 1)
+	if n := s.scrape(t).of(t, "tokenreeve_calls_in_flight"); n != 1 {
+		t.Errorf("%v calls are under way, and one waits for its vendor", n)
+	}
+	read.release()
+	receive(t, answers, "the answer")
+}
+
+// What waits for somebody is counted from the record, whoever wrote it.
+func TestMetricsOfOperations(t *testing.T) {
+	t.Parallel()
+	v := newVendors(t)
+	s := listen(t, v, v.bareEnv())
+	l, _ := v.history(t)
+	for n := range 3 {
+		ended(t, l, revocation(fmt.Sprint("t-escrowed-", n)), ledger.Result{Outcome: ledger.Escrowed})
+	}
+	m := s.scrape(t)
+	got := map[string]float64{}
+	for _, state := range []string{"open", "unfinished", "escrowed", "unknown"} {
+		got[state] = m.of(t, "tokenreeve_operations", "state", state)
+	}
+	if diff := cmp.Diff(map[string]float64{"open": 2, "unfinished": 1, "escrowed": 3, "unknown": 2}, got); diff != "" {
+		t.Errorf("operations by state (-want +got):\n%s", diff)
+	}
 }
 
 // Of connections that a caller may not know of, the metrics tell nothing.
