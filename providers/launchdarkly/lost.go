@@ -34,7 +34,11 @@ func (p *Provider) lostCreation(ctx context.Context, spec TokenSpec, sent sendin
 		return err
 	}
 	if isID(m.id) {
-		return providers.WithLost(err, orphaned(m.record.toToken(), "was made"))
+		token := m.record.toToken()
+		// An answer that names a token from before was not made by this call, whatever the vendor says.
+		if made, isTold := token.Created.Time(); !isTold || !made.Before(sent.wall.Add(-apart)) {
+			return providers.WithLost(err, orphaned(token, "was made"))
+		}
 	}
 	return providers.WithLost(err, p.search(ctx, spec, sent, providers.VendorFailed(err)))
 }

@@ -3,6 +3,7 @@ package launchdarkly_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -206,6 +207,19 @@ func TestLostCreationAfterAGoodOne(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A token that was there before is no orphan either, though the vendor answers with it.
+func TestLostCreationAnsweredWithAnOldToken(t *testing.T) {
+	t.Parallel()
+	s, p := simulated(t)
+	made := time.Now().Add(-time.Hour)
+	id := add(t, s, sandbox.LaunchDarklyToken{Name: "n", CreatedAt: made})
+	order(t, s, creating(sandbox.FaultStatus, func(f *sandbox.Fault) {
+		f.Status, f.Body = 201, fmt.Sprintf(`{"_id":%q,"name":"n","creationDate":%d}`, id, made.UnixMilli())
+	}))
+	_, err := p.Create(t.Context(), launchdarkly.TokenSpec{Name: "n", CustomRoles: []string{"auditor"}})
+	wantLost(t, s, err, providers.HappenedUnknown, nil, "no such token shows yet")
 }
 
 // Where it cannot be told who has the secret of a token, nobody is told to end it as one that nobody has.

@@ -164,23 +164,24 @@ func TestStatements(t *testing.T) {
 // What misses in the answer of a mint is named; what is there is never shown.
 func TestMintWithoutSecret(t *testing.T) {
 	t.Parallel()
+	now := time.Now().UnixMilli()
 	tests := map[string]struct {
 		answer string
 		want   string
 		hasID  bool
 	}{
-		"no secret":       {record(map[string]any{"token": absent}), "the whole secret", true},
-		"a short secret":  {record(map[string]any{"token": "9f3c"}), "the whole secret", true},
-		"no id":           {record(map[string]any{"token": newSecret, "_id": absent}), "the token's id", false},
-		"a senseless id":  {record(map[string]any{"token": newSecret, "_id": ".."}), "the token's id", false},
+		"no secret":       {record(map[string]any{"creationDate": now, "token": absent}), "the whole secret", true},
+		"a short secret":  {record(map[string]any{"creationDate": now, "token": "9f3c"}), "the whole secret", true},
+		"no id":           {record(map[string]any{"creationDate": now, "token": newSecret, "_id": absent}), "the token's id", false},
+		"a senseless id":  {record(map[string]any{"creationDate": now, "token": newSecret, "_id": ".."}), "the token's id", false},
 		"nothing":         {`{}`, "nor the whole secret", false},
 		"null":            {`null`, "nor the whole secret", false},
 		"empty":           {``, "accepted", false},
 		"HTML":            {`<html>`, "accepted", false},
-		"cut off":         {record(map[string]any{"token": newSecret})[:400], "accepted", false},
+		"cut off":         {record(map[string]any{"creationDate": now, "token": newSecret})[:400], "accepted", false},
 		"no object":       {`["` + newSecret + `"]`, "nor the whole secret", false},
-		"another type":    {record(map[string]any{"token": 7}), "the whole secret", true},
-		"a secret object": {record(map[string]any{"token": map[string]string{"v": newSecret}}), "the whole secret", true},
+		"another type":    {record(map[string]any{"creationDate": now, "token": 7}), "the whole secret", true},
+		"a secret object": {record(map[string]any{"creationDate": now, "token": map[string]string{"v": newSecret}}), "the whole secret", true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -53,7 +53,8 @@ func (p *Provider) lostCreation(ctx context.Context, name string, before map[str
 	if providers.CodeOf(err) != providers.CodeOutcomeUnknown {
 		return err
 	}
-	if checkTokenID(string(m.ID)) == nil {
+	// An answer that names a token from before was not made by this call, whatever the vendor says.
+	if checkTokenID(string(m.ID)) == nil && !before[string(m.ID)] {
 		return providers.WithLost(err, orphaned(p.token(&m.record, p.now()), "was made", again))
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxLook)

@@ -243,6 +243,16 @@ func TestLostCreationBesideAGoodOneElsewhere(t *testing.T) {
 	}
 }
 
+// A token that was there before is no orphan either, though the vendor answers with it.
+func TestLostCreationAnsweredWithAnOldToken(t *testing.T) {
+	t.Parallel()
+	s, p := simulated(t)
+	token := add(t, s, sandbox.MailtrapToken{Name: spec().Name})
+	order(t, s, sandbox.Fault{Method: http.MethodPost, Kind: sandbox.FaultStatus, Status: 200, Body: `{"id":` + token.ID + `,"name":"CI sender"}`})
+	_, err := p.Create(t.Context(), spec())
+	wantLost(t, s, err, providers.HappenedUnknown, nil, "no new token shows yet")
+}
+
 // Where it cannot be told who has the secret of a token, nobody is told to end it as one that nobody has.
 func TestLostWhereNobodyKnowsWhoHasTheSecret(t *testing.T) {
 	t.Parallel()
