@@ -235,6 +235,26 @@ func TestRotateMailtrapByTwin(t *testing.T) {
 	})
 }
 
+// TestTwinThatIsTheTokenItself: a vendor that answers with the token that was to get a twin has given it the new
+// secret, which is not ended with it.
+func TestTwinThatIsTheTokenItself(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	token := h.addMailtrap("leaked")
+	old := number(token.ID)
+	a := args{"connection": mailtrapName, "token_id": old, "compromised": true, "deliver_to": "files/twin"}
+	a["confirm"] = h.preview(rotate, a)
+	h.fault(sandbox.Fault{Method: "POST", Kind: sandbox.FaultStatus, Status: 200, Body: `{"id":` + old + `,"name":"leaked","token":"` + token.Secret + `"}`})
+	r := h.call(rotate, a).is("rotated").says("gave token "+old+" itself the new secret", "find out whether the compromised secret still works")
+	h.wantAlive(old)
+	if secret := h.wantDelivered("twin")[0]; secret != token.Secret || r.get("old_token_id") != nil {
+		t.Errorf("the result is %s", r.text)
+	}
+	if op := h.newest(); op.str("error_code") != "old_token_not_ended" || !strings.Contains(op.str("note"), "was not ended") {
+		t.Errorf("on record is %s", op.text)
+	}
+}
+
 // TestLeakedTokenThatCannotBeEnded: the new secret is delivered all the same, and
 // the answer says that the old one works.
 func TestLeakedTokenThatCannotBeEnded(t *testing.T) {

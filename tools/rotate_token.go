@@ -239,7 +239,7 @@ func (r rotation) out(m mintingOut) rotateTokenOut {
 	case m.status == statusUndelivered:
 		out.Next = r.afterLoss(out)
 	case m.status != "": // in escrow
-		if r.Plan.DeletesOld {
+		if r.Plan.DeletesOld && out.OldTokenID != "" {
 			out.Next += "; once it is delivered, end the old token with revoke_token, token_id " + r.Token.ID
 		}
 	default:
@@ -254,6 +254,8 @@ func (r rotation) delivered(m mintingOut, out *rotateTokenOut) {
 	switch {
 	case !m.oldEnded.IsZero():
 		out.OldEnds = m.oldEnded.UTC().Format(time.RFC3339)
+	case r.Plan.DeletesOld && out.OldTokenID == "":
+		out.Next = sameToken(r.Token.ID)
 	case r.Plan.DeletesOld:
 		out.Next = endByHand(r.Token.ID, out.Secret.Verified)
 	case m.minted.OldEnds.IsNever():
@@ -284,10 +286,20 @@ func endByHand(token, verified string) string {
 	return next
 }
 
+// sameToken says what is left to do where the vendor answered with the very token that was to get a twin: to end
+// it would end the new secret.
+func sameToken(token string) string {
+	return "the vendor made no other token, and gave token " + token + " itself the new secret, so it was not ended: find out whether the compromised secret still works"
+}
+
 // endOld revokes the token whose twin was delivered, unless the vendor contradicted.
 func (c *Call) endOld(ctx context.Context, m minting, seen verification, out *mintingOut) ledger.Result {
 	old := m.replaces
 	alive := ledger.Result{Outcome: ledger.Done, ErrorCode: codeOldAlive, Details: ledger.Details{Note: endByHand(old.ID, seen.word())}}
+	if out.minted.Token.ID == old.ID {
+		alive.Note = sameToken(old.ID)
+		return alive
+	}
 	if seen.vendor == verifiedFalse {
 		return alive
 	}
