@@ -1,6 +1,7 @@
 package tools_test
 
 import (
+	"maps"
 	"net/http"
 	"testing"
 	"time"
@@ -480,5 +481,47 @@ func TestExpiredSinceThePreview(t *testing.T) {
 	h.clock.advance(9 * time.Minute)
 	h.untouched(func() {
 		h.call("revoke_token", with(a, args{"confirm": code})).fails("targets_changed").says("another status")
+	})
+}
+
+// TestRenewedSinceThePreview: a token that got a new secret between a preview and its confirmation is neither ended
+// nor rotated once more by it, though the vendor's record is as it was.
+func TestRenewedSinceThePreview(t *testing.T) {
+	t.Parallel()
+	each(t, map[string]struct {
+		tool string
+		over args
+	}{
+		"revocation":           {"revoke_token", nil},
+		"bulk revocation":      {"bulk_revoke_tokens", args{"token_id": nil, "token_ids": []string{"", ""}, "reason": "leaked"}},
+		"rotation":             {rotate, args{"deliver_to": sinkName + "/ci/other"}},
+		"compromised rotation": {rotate, args{"deliver_to": sinkName + "/ci/other", "compromised": true}},
+	}, func(t *testing.T, c struct {
+		tool string
+		over args
+	},
+	) {
+		h := start(t, setup{})
+		token := h.addLaunchDarkly("shared")
+		a := args{"connection": launchDarklyName, "token_id": token.ID}
+		over := maps.Clone(c.over)
+		if over["token_ids"] != nil {
+			over["token_ids"] = []string{token.ID, h.addLaunchDarkly("beside").ID}
+		}
+		shown := with(a, over)
+		shown["confirm"] = h.preview(c.tool, shown)
+		h.clock.advance(time.Second)
+		other := h.restart(setup{})
+		r := other.confirm(rotate, a).is("rotated")
+		secret := h.wantDelivered(launchDarklyName + "/" + token.ID)[0]
+		h.untouched(func() {
+			h.call(c.tool, shown).fails("targets_changed").says("token "+token.ID+" has a new secret, of operation "+r.str("operation_id"), "new preview")
+		})
+		if !h.works(secret) {
+			t.Error("the new secret does not work")
+		}
+		h.clock.advance(time.Second)
+		delete(shown, "confirm")
+		h.confirm(c.tool, shown).ok()
 	})
 }

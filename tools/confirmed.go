@@ -343,6 +343,9 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 			err = drifted(changes)
 		}
 	}
+	if err == nil && !proposed.judged && (proposed.ends || c.Tool.Class == policy.Rotate) {
+		err = c.renewedSince(ctx, f.connection, shown.Created, proposed.targets)
+	}
 	if err == nil {
 		err = unidentified
 	}
@@ -354,6 +357,25 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 	}
 	intent.Targets = targetsOnRecord(f.propose(plan).targets)
 	return f.act(ctx, intent, plan)
+}
+
+// renewedSince refuses targets that got a new secret since the preview: nothing in the vendor's record may tell,
+// and what was shown of their use is of the secret before.
+func (c *Call) renewedSince(ctx context.Context, connection *Connection, preview time.Time, targets []providers.Token) error {
+	var changes []string
+	for i := range targets {
+		op, found, err := c.lastDelivery(ctx, connection, targets[i].ID)
+		if err != nil {
+			return err
+		}
+		if found && (op.Ended.After(preview) || op.Resolved.After(preview)) {
+			changes = append(changes, "token "+targets[i].ID+" has a new secret, of operation "+op.ID)
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return drifted(changes)
 }
 
 // sameAccount refuses to carry out at one account what was shown of another: a creation
