@@ -302,6 +302,18 @@ func TestOtherRequests(t *testing.T) {
 	}
 }
 
+// A request's headers are bounded like its body, whoever sends it.
+func TestHugeHeader(t *testing.T) {
+	t.Parallel()
+	s := startWeb(t, server.HTTPOptions{})
+	for size, want := range map[int]string{32 << 10: " 200 OK", 80 << 10: " 431 "} {
+		answer := wantEnd(t, s.raw(t, s.rawRequest(http.MethodGet, "/healthz", "Connection: close\r\nX-Huge: "+strings.Repeat("x", size)+"\r\n", "")))
+		if !strings.HasPrefix(answer, "HTTP/1.1"+want) {
+			t.Errorf("a header of %d bytes: answered %q, want%s", size, answer, want)
+		}
+	}
+}
+
 // TestWholeServer: what is asked of the server, and of no path, is judged like every other request.
 func TestWholeServer(t *testing.T) {
 	t.Parallel()
