@@ -484,6 +484,30 @@ func TestExpiredSinceThePreview(t *testing.T) {
 	})
 }
 
+// TestRenewedDuringABulkRevocation: what got a new secret while the targets before it were ended is spared.
+func TestRenewedDuringABulkRevocation(t *testing.T) {
+	t.Parallel()
+	arrived, release, open := gates()
+	defer open()
+	h := start(t, setup{}).behind(setup{}, holdFirst(http.MethodDelete, arrived, release))
+	other := h.restart(h.setup) // at the same address: else it were another account
+	first, second := h.addLaunchDarkly("first").ID, h.addLaunchDarkly("second").ID
+	a := args{"connection": launchDarklyName, "token_ids": []string{first, second}, "reason": "unused"}
+	a["confirm"] = h.preview("bulk_revoke_tokens", a)
+	h.clock.advance(time.Second)
+	answer := make(chan result, 1)
+	go func() { answer <- h.call("bulk_revoke_tokens", a) }()
+	<-arrived
+	other.confirm(rotate, args{"connection": launchDarklyName, "token_id": second}).is("rotated")
+	secret := h.wantDelivered(launchDarklyName + "/" + second)[0]
+	open()
+	(<-answer).is("partial").says("targets_changed", "token "+second+" has a new secret")
+	h.wantGone(first)
+	if !h.works(secret) {
+		t.Error("the new secret does not work")
+	}
+}
+
 // TestRenewedSinceThePreview: a token that got a new secret between a preview and its confirmation is neither ended
 // nor rotated once more by it, though the vendor's record is as it was.
 func TestRenewedSinceThePreview(t *testing.T) {

@@ -343,8 +343,9 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 			err = drifted(changes)
 		}
 	}
+	c.shown = shown.Created
 	if err == nil && !proposed.judged && (proposed.ends || c.Tool.Class == policy.Rotate) {
-		err = c.renewedSince(ctx, f.connection, shown.Created, proposed.targets)
+		err = c.notRenewed(ctx, f.connection, intent.Targets)
 	}
 	if err == nil {
 		err = unidentified
@@ -359,16 +360,16 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 	return f.act(ctx, intent, plan)
 }
 
-// renewedSince refuses targets that got a new secret since the preview: nothing in the vendor's record may tell,
-// and what was shown of their use is of the secret before.
-func (c *Call) renewedSince(ctx context.Context, connection *Connection, preview time.Time, targets []providers.Token) error {
+// notRenewed refuses targets that got a new secret since the preview: nothing in the vendor's record may tell,
+// and what was shown of their use is of the secret before. Once an operation has its token, that is final.
+func (c *Call) notRenewed(ctx context.Context, connection *Connection, targets []ledger.Target) error {
 	var changes []string
 	for i := range targets {
 		op, found, err := c.lastDelivery(ctx, connection, targets[i].ID)
 		if err != nil {
 			return err
 		}
-		if found && (op.Ended.After(preview) || op.Resolved.After(preview)) {
+		if found && (op.Ended.After(c.shown) || op.Resolved.After(c.shown)) {
 			changes = append(changes, "token "+targets[i].ID+" has a new secret, of operation "+op.ID)
 		}
 	}

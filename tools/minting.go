@@ -85,7 +85,7 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	if err != nil {
 		return err
 	}
-	if err := o.hasKey(ctx, m); err != nil {
+	if err := o.mayMint(ctx, m); err != nil {
 		o.finish(ctx, ledger.Result{Outcome: ledger.Refused, ErrorCode: string(problemCode(err))})
 		return err
 	}
@@ -112,15 +112,18 @@ func (c *Call) carryOut(ctx context.Context, m minting, out *mintingOut) error {
 	return nil
 }
 
-// hasKey judges the sink's key once more now that the operation is on record, with its key: a sink that
+// mayMint judges once more now that the operation is on record, with its token and the sink's key: a sink that
 // cannot see what it holds would overwrite the secret of a call that was faster.
-func (o *operation) hasKey(ctx context.Context, m minting) error {
+func (o *operation) mayMint(ctx context.Context, m minting) error {
 	if err := o.isFirstAt(ctx, m.to, "nothing was minted: "); err != nil {
 		return err
 	}
 	token := ""
-	if len(m.intent.Targets) == 1 {
+	if len(m.intent.Targets) == 1 { // a rotation
 		token = m.intent.Targets[0].ID
+		if err := o.call.notRenewed(ctx, m.connection, m.intent.Targets); err != nil {
+			return err
+		}
 	}
 	options, err := o.call.deliveryOptions(ctx, m.connection, m.to, token, "")
 	if err == nil && options != m.to.options {

@@ -199,8 +199,13 @@ func (c *Call) endToken(ctx context.Context, connection *Connection, i ledger.In
 	if err != nil {
 		return ending{}, err
 	}
-	ctx, trace := providers.WithTrace(ctx)
 	e := ending{operation: o.id}
+	if err := c.notRenewed(ctx, connection, i.Targets); err != nil {
+		e.outcome = ledger.Refused
+		e.warning = o.finish(ctx, ledger.Result{Outcome: e.outcome, ErrorCode: string(problemCode(err))})
+		return e, fmt.Errorf("operation %s: %w", o.id, err)
+	}
+	ctx, trace := providers.WithTrace(ctx)
 	e.revocation, err = connection.Provider.(providers.Revoker).Revoke(ctx, t)
 	fault.Point("answered")
 	connection.Note(err, c.Now())

@@ -167,6 +167,7 @@ type Call struct {
 	request   mcp.CallToolRequest
 	server    *server.MCPServer
 	yes       approval
+	shown     time.Time    // when what is carried out was previewed
 	open      []*operation // begun and not ended
 }
 
