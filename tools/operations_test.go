@@ -107,6 +107,17 @@ func TestListOperations(t *testing.T) {
 	if got := as[operationsList](h.callAs("mallory", "list_operations", args{"tool": rotate, "connection": launchDarklyName})); len(got.Operations) != 0 {
 		t.Errorf("mallory sees %v", got.ids())
 	}
+	if got := as[operationsList](h.callAs("bob", "list_operations", args{"limit": 1})); !slices.Equal(got.ids(), []string{bobs}) {
+		t.Errorf("of one row, bob sees %v", got.ids())
+	}
+	for caller, sees := range map[string]bool{"bob": true, "mallory": false} {
+		if got := h.callAs(caller, "list_connections", nil).ok(); strings.Contains(got.text, bobs) != sees {
+			t.Errorf("list_connections tells %s %s", caller, got.text)
+		}
+	}
+	if got := h.call("list_connections", nil).ok(); !strings.Contains(got.text, bobs) {
+		t.Errorf("list_connections tells an admin %s", got.text)
+	}
 	for _, c := range map[string]struct {
 		args args
 		code string
