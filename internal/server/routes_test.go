@@ -140,6 +140,10 @@ func TestCORS(t *testing.T) {
 			t.Errorf("%s: %v", name, response.Header)
 		}
 	}
+	two := wantEnd(t, s.raw(t, s.rawRequest(http.MethodGet, "/healthz", "Connection: close\r\nOrigin: "+page+"\r\nOrigin: https://evil.example\r\n", "")))
+	if !strings.Contains(two, "forbidden_origin") || strings.Contains(two, "Access-Control-") {
+		t.Errorf("an origin that is allowed, and another: answered %q", two)
+	}
 }
 
 // Pages of the server itself need no CORS, and nobody gets any where none is configured.
