@@ -218,6 +218,9 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %q, %v", version, got, err)
 		}
 	}
+	if response := s.do(t, http.MethodGet, "/healthz", "", nil); response.ProtoMajor != 1 { // though the client asks for more
+		t.Errorf("%s is spoken", response.Proto)
+	}
 	events, messages, _ := s.open(t)
 	s.call(t, messages, "change")
 	events.await(t, "finished")
