@@ -484,6 +484,18 @@ func TestExpiredSinceThePreview(t *testing.T) {
 	})
 }
 
+// TestRenewedInEscrowSinceThePreview: so it is where the new secret waits in escrow.
+func TestRenewedInEscrowSinceThePreview(t *testing.T) {
+	t.Parallel()
+	h := start(t, setup{})
+	h.env.Sinks[spare] = failing{h.env.Sinks[sinkName]}
+	a := args{"connection": launchDarklyName, "token_id": h.addLaunchDarkly("shared").ID}
+	shown := with(a, args{"confirm": h.preview("revoke_token", a)})
+	h.clock.advance(time.Second)
+	r := h.confirm(rotate, with(a, args{"deliver_to": spare + "/ci/x"})).is("escrowed")
+	h.untouched(func() { h.call("revoke_token", shown).fails("targets_changed").says(r.str("operation_id")) })
+}
+
 // TestRenewedDuringABulkRevocation: what got a new secret while the targets before it were ended is spared.
 func TestRenewedDuringABulkRevocation(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tokenreeve/tokenreeve/internal/confirm"
@@ -363,11 +364,19 @@ func (f flow[Plan, Out]) actOn(ctx context.Context, c *Call, shown ledger.Previe
 // notRenewed refuses targets that got a new secret since the preview: nothing in the vendor's record may tell,
 // and what was shown of their use is of the secret before. Once an operation has its token, that is final.
 func (c *Call) notRenewed(ctx context.Context, connection *Connection, targets []ledger.Target) error {
+	waiting, err := c.Ledger.List(ctx, ledger.Query{Connection: connection.Name, Outcome: ledger.Escrowed, Limit: ledger.MaxPage})
+	if err != nil {
+		return c.noLedger(err)
+	}
 	var changes []string
 	for i := range targets {
 		op, found, err := c.lastDelivery(ctx, connection, targets[i].ID)
 		if err != nil {
 			return err
+		}
+		isOf := func(w ledger.Operation) bool { return w.NewTokenID == targets[i].ID && w.Ended.After(c.shown) }
+		if at := slices.IndexFunc(waiting.Operations, isOf); at >= 0 {
+			op, found = waiting.Operations[at], true
 		}
 		if found && (op.Ended.After(c.shown) || op.Resolved.After(c.shown)) {
 			changes = append(changes, "token "+targets[i].ID+" has a new secret, of operation "+op.ID)
