@@ -263,7 +263,9 @@ func (e *Env) known(ctx context.Context, op *ledger.Operation) ledger.Result {
 			Verified: cmp.Or(op.Verified, verifiedSkipped), Note: "cut off after the delivery",
 		}}
 	case op.NewTokenID != "":
-		unknown.Note = "cut off before the secret was safe: nobody has the secret of token " + op.NewTokenID + "; revoke or rotate it"
+		// A server that has lost the record, and nothing else, delivers all the same.
+		unknown.Note = "cut off before the secret was safe: unless it is in " + op.Sink + "/" + op.Key + ", nobody has the secret of token " + op.NewTokenID +
+			": look there, then revoke or rotate it"
 		if old := oldAlive(op, ""); old != "" {
 			unknown.Note += "; " + old
 		}

@@ -99,7 +99,7 @@ type cut struct {
 func cuts() map[string]cut {
 	return map[string]cut{
 		"before the answer":          {"", false, "unknown", "cut off; whether"},
-		"before the escrow":          {"minted", false, "unknown", "cut off before the secret was safe: nobody has the secret of token"},
+		"before the escrow":          {"minted", false, "unknown", "cut off before the secret was safe: unless it is in files/"},
 		"before it is on record":     {"minted", true, "escrowed", "cut off before the delivery was on record"},
 		"nothing but the escrow":     {"", true, "escrowed", "cut off before the delivery was on record"},
 		"before the delivery":        {"escrowed", true, "escrowed", "cut off before the delivery was on record"},

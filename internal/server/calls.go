@@ -51,7 +51,7 @@ func boundCalls(calls *tally, open *openSessions, log *slog.Logger) mcpserver.To
 			if !calls.begin(caller) {
 				return tools.ErrorResult(ctx, log, request.Params.Name, &tools.Problem{
 					Code:    "too_many_calls",
-					Message: fmt.Sprintf("nothing was done: %d calls of this caller are under way, which is the most at a time", calls.max),
+					Message: fmt.Sprintf("nothing was done: as many calls of this caller are under way as it may have at a time, %d", calls.max),
 					Next:    "wait until one of them was answered, then call again; the operator can raise --max-calls",
 				}), nil
 			}
