@@ -345,7 +345,7 @@ func TestCallCap(t *testing.T) {
 		"newest protocol": func() string { text, _ := answer(t.Context(), newest, "read"); return text },
 	} {
 		p := problemOf(t, call())
-		if p.Code != "too_many_calls" || !strings.Contains(p.Message, "2 calls") || !strings.Contains(p.Next, "wait") {
+		if p.Code != "too_many_calls" || !strings.Contains(p.Message, "at a time, 2") || !strings.Contains(p.Next, "wait") {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
