@@ -15,11 +15,7 @@ func WithMade(ctx context.Context, isMade func(ctx context.Context, token string
 // to ask. With an error that is not known: the token must not be taken for one that nobody has the
 // secret of.
 func IsMade(ctx context.Context, token string) (bool, error) {
-	isMade, ok := ctx.Value(madeKey{}).(func(context.Context, string) (bool, error))
-	if !ok {
-		return false, nil
-	}
-	return isMade(ctx, token)
+	return ask(ctx, madeKey{}, token)
 }
 
 type replacedKey struct{}
@@ -34,9 +30,14 @@ func WithReplaced(ctx context.Context, isReplaced func(ctx context.Context, toke
 // IsReplaced reports whether a rotation of the last day is known to have given the token a successor; false
 // where there is nobody to ask.
 func IsReplaced(ctx context.Context, token string) (bool, error) {
-	isReplaced, ok := ctx.Value(replacedKey{}).(func(context.Context, string) (bool, error))
+	return ask(ctx, replacedKey{}, token)
+}
+
+// ask puts the context's question of that key about the token; false where there is nobody to ask.
+func ask(ctx context.Context, key any, token string) (bool, error) {
+	answer, ok := ctx.Value(key).(func(context.Context, string) (bool, error))
 	if !ok {
 		return false, nil
 	}
-	return isReplaced(ctx, token)
+	return answer(ctx, token)
 }

@@ -92,9 +92,11 @@ type doctor struct {
 	from   string // where the configuration came from
 	http   bool   // HTTP is to be served
 	client *http.Client
-	vendor transport.Options
-	limit  time.Duration // of a check
-	log    *slog.Logger  // for parts that must have one; nobody reads it
+	// distrust is why client trusts the system's certificates alone, although ca_file names more.
+	distrust error
+	vendor   transport.Options
+	limit    time.Duration // of a check
+	log      *slog.Logger  // for parts that must have one; nobody reads it
 }
 
 // check looks at one thing, in its own time.
@@ -119,15 +121,13 @@ func (a *app) newDoctor(cmd *cobra.Command, limit time.Duration) (*doctor, func(
 	}
 	d.http = a.listens(d.Config)
 	d.vendor = transport.Options{UserAgent: "tokenreeve/" + a.version, Timeout: min(d.Config.Timeout, limit), Reserve: d.Config.RateReserve}
-	client, err := trusting(d.Config.CAFile)
-	if err != nil { // the check of the configuration says so
-		client, err = trusting("")
+	if d.client, d.distrust = trusting(d.Config.CAFile); d.distrust != nil {
+		var err error
+		if d.client, err = trusting(""); err != nil {
+			return nil, release, err
+		}
 	}
-	if err != nil {
-		return nil, release, err
-	}
-	d.client = client
-	return d, func() { client.CloseIdleConnections(); release() }, nil
+	return d, func() { d.client.CloseIdleConnections(); release() }, nil
 }
 
 // checks lists all of them, in the order of the table.
@@ -198,8 +198,8 @@ func (d *doctor) configuration(context.Context) []row {
 		found, next, _ := strings.Cut(p.Text, "; ")
 		rows = append(rows, problem(p.Place, found, next))
 	}
-	if _, err := trusting(c.CAFile); err != nil {
-		rows = append(rows, problem("ca_file", err.Error(), "name a PEM file that can be read, and that nobody but its owner or root can change: whoever can may pass for a vendor"))
+	if d.distrust != nil {
+		rows = append(rows, problem("ca_file", d.distrust.Error(), "name a PEM file that can be read, and that nobody but its owner or root can change: whoever can may pass for a vendor"))
 	}
 	if len(d.Problems) > 0 {
 		return rows

@@ -191,17 +191,15 @@ func (v *service) approvalPage(host string) string {
 		return ""
 	}
 	isDirect := v.hasTLS || v.scheme == "http" && loopback.IsHost(nameOf(host))
-	u, err := url.Parse(v.options.Resource.URL)
-	switch {
-	case !isDirect && err == nil && u.Host != "":
-	case isDirect, v.scheme == "https":
-		return v.scheme + "://" + host + approvePath
-	default:
+	if u, err := url.Parse(v.options.Resource.URL); !isDirect && err == nil && u.Host != "" {
+		prefix := strings.TrimRight(u.EscapedPath(), "/")
+		for _, path := range []string{"/mcp", "/sse"} {
+			prefix = strings.TrimSuffix(prefix, path)
+		}
+		return u.Scheme + "://" + u.Host + prefix + approvePath
+	}
+	if !isDirect && v.scheme != "https" {
 		return ""
 	}
-	prefix := strings.TrimRight(u.EscapedPath(), "/")
-	for _, path := range []string{"/mcp", "/sse"} {
-		prefix = strings.TrimSuffix(prefix, path)
-	}
-	return u.Scheme + "://" + u.Host + prefix + approvePath
+	return v.scheme + "://" + host + approvePath
 }
