@@ -450,6 +450,7 @@ func TestDocumentedRights(t *testing.T) {
 	})
 	owner := postgrestest.New(t)
 	postgrestest.Exec(t, owner, `CREATE ROLE `+role+` LOGIN PASSWORD 'secret'`)
+	postgrestest.Exec(t, owner, `GRANT `+role+` TO CURRENT_USER`) // else its last session may stand in the way of dropping the database
 	at(owner)(t, ledger.Options{})
 	postgrestest.Exec(t, owner, documented(t, "REVOKE CREATE", role))
 	u, err := url.Parse(owner)
